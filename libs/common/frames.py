@@ -1,0 +1,171 @@
+"""The WebSocket protocol, version 1: what a client sends and what it receives, one JSON object a frame.
+
+Frames carry `id` where the operation that they answer had one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from libs.common.messages import Reason, Video
+
+SUBPROTOCOL = "pinstream.v1"
+MAX_FRAME_BYTES = 64 * 1024  # a request is a few hundred bytes; what is larger is answered with an error
+MAX_QUERY_CHARS = 500
+MAX_RESULT_LIMIT = 10_000
+DEFAULT_RESULT_LIMIT = 50
+
+
+class CloseCode:
+    """4000–4499: come back; 4500–4999: do not."""
+
+    GOING_AWAY = 1001
+    TOO_BIG = 1009
+    SLOW_CONSUMER = 4008
+    RESUME_GAP = 4010
+    DRAINING = 4012
+    RATE_LIMITED = 4029
+    BAD_MESSAGE = 4500
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
+    """What all frames of the server share; `id` echoes the operation's."""
+
+    id: Any = None
+
+
+class Accepted(Frame, frozen=True, kw_only=True, tag="accepted"):
+    """A session exists; `sequence` is the place of its request in the session log."""
+
+    session_id: str
+    sequence: int
+
+
+class VideoFrame(Frame, frozen=True, kw_only=True, tag="video"):
+    """A new video; `sequence` is what to resume after."""
+
+    session_id: str
+    sequence: int
+    video: Video
+
+
+class Progress(Frame, frozen=True, kw_only=True, tag="progress"):
+    """How far a session is. `state` is `queued`, `starting`, `crawling`, `waiting` or `finishing`."""
+
+    session_id: str
+    found: int
+    repeats: int
+    unavailable: int
+    state: str
+    pages: int = 0
+    waiting_for: str | None = None
+    waiting_until: float | None = None
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a session came to; `first_video_s` and `elapsed_s` are seconds since it was requested."""
+
+    found: int
+    repeats: int
+    unavailable: int
+    items: int
+    first_video_s: float | None = None
+    elapsed_s: float | None = None
+
+
+class Completed(Frame, frozen=True, kw_only=True, tag="completed"):
+    """The session is over: the last frame of it, once. `message` says what to do where `reason` is a failure."""
+
+    session_id: str
+    sequence: int
+    reason: Reason
+    summary: Summary
+    message: str | None = None
+
+
+class ErrorFrame(Frame, frozen=True, kw_only=True, tag="error"):
+    """An operation was refused. `field` is the path of what was wrong in it, such as `parameters.result_limit`."""
+
+    code: str
+    message: str
+    session_id: str | None = None
+    field: str | None = None
+    retry_after_s: float | None = None
+
+
+class Pong(Frame, frozen=True, kw_only=True, tag="pong"):
+    """The answer to a ping."""
+
+
+AnyFrame = Accepted | VideoFrame | Progress | Completed | ErrorFrame | Pong
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[AnyFrame] = msgspec.json.Decoder(AnyFrame)
+
+
+def encode_frame(frame: AnyFrame) -> str:
+    """The text of `frame`."""
+    return _encoder.encode(frame).decode()
+
+
+def decode_frame(text: str | bytes) -> AnyFrame:
+    """The frame in `text`; raises msgspec.ValidationError or msgspec.DecodeError."""
+    return _decoder.decode(text)
+
+
+class InitiateParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """What to look for; `result_limit` counts distinct videos."""
+
+    search_query: str
+    result_limit: int = DEFAULT_RESULT_LIMIT
+
+
+class CancelParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """Which session to stop."""
+
+    session_id: str
+
+
+class ResumeParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """Which session to follow on; `after` is the last sequence seen, 0 for all."""
+
+    session_id: str
+    after: int = 0
+
+
+class InitiateExtraction(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="operation", tag="initiate_extraction"
+):
+    """Start a session."""
+
+    parameters: InitiateParameters
+    id: Any = None
+
+
+class CancelExtraction(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="operation", tag="cancel_extraction"
+):
+    """Stop a session."""
+
+    parameters: CancelParameters
+    id: Any = None
+
+
+class ResumeExtraction(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="operation", tag="resume_extraction"
+):
+    """Follow a session from a sequence on."""
+
+    parameters: ResumeParameters
+    id: Any = None
+
+
+class Ping(msgspec.Struct, frozen=True, kw_only=True, tag_field="operation", tag="ping"):
+    """Ask for a pong."""
+
+    id: Any = None
+
+
+Operation = InitiateExtraction | CancelExtraction | ResumeExtraction | Ping

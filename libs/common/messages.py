@@ -1,0 +1,274 @@
+"""Every message of the system, in the order in which they flow.
+
+Bodies are JSON objects, so that any subscriber can read them. Messages only grow: a new field has a default,
+unknown fields are ignored, and `tests/golden` holds one of each that must decode for ever.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from libs.common.errors import MalformedMessage
+
+VERSION = 1  # of every body here; a body of a higher major version is refused, see `decode`
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What all bodies share."""
+
+    version: int = VERSION
+
+
+class Creator(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who made a pin."""
+
+    username: str | None = None
+    full_name: str | None = None
+    url: str | None = None
+
+
+class Board(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The board a pin is kept on; `url` is absolute."""
+
+    name: str | None = None
+    url: str | None = None
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The pin that carries a video. `created_at` is ISO 8601 in UTC, `dominant_color` is `#rrggbb`."""
+
+    id: str | None = None
+    url: str | None = None
+    title: str | None = None
+    description: str | None = None
+    created_at: str | None = None
+    creator: Creator | None = None
+    board: Board | None = None
+    dominant_color: str | None = None
+    link: str | None = None
+    reactions: int | None = None
+    promoted: bool = False
+
+
+class SearchRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Hop 1, `search.requests.<session>`: what a client asked for.
+
+    `result_limit` counts distinct videos. `requested_at` and `deadline_at` are seconds since 1970.
+    """
+
+    session: str
+    query: str
+    result_limit: int
+    requested_at: float
+    deadline_at: float
+
+
+class Lease(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """The crawl's fence, `media.lease.<session>.<attempt>`; the closing record's attempt is `end`."""
+
+    session: str
+    attempt: str
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One rendition as the site listed it; `key` is the site's name for it, such as `V_720P`.
+
+    `width` and `height` in pixels, `duration_ms` in milliseconds; the legacy family repeats the source's size on
+    every variant.
+    """
+
+    key: str
+    url: str
+    width: int | None = None
+    height: int | None = None
+    duration_ms: int | None = None
+
+
+class RawMedia(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Hop 2, `media.raw.<session>.<item>`: one video as the site gave it, not yet resolved.
+
+    `variants` is empty for an embed, which has `embed_url`. `captions` maps a locale to an address.
+    `captured_at` is seconds since 1970.
+    """
+
+    session: str
+    item: str
+    signature: str
+    pin: Pin
+    variants: list[Variant] = []
+    embed_url: str | None = None
+    poster_url: str | None = None
+    captions: dict[str, str] = {}
+    duration_ms: int | None = None
+    width: int | None = None
+    height: int | None = None
+    captured_at: float = 0.0
+
+
+class Kind(StrEnum):
+    """What a direct link opens as."""
+
+    MP4 = "mp4"
+    HLS = "hls"
+    EMBED = "embed"
+
+
+class Alternative(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Another address of the same video."""
+
+    url: str
+    kind: Kind
+    verified: bool = False
+    codec: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+class Video(msgspec.Struct, frozen=True, kw_only=True):
+    """A direct link with its metadata: what a client receives.
+
+    `id` is the signature: 32 hex digits, the same for the same video. `kind` `hls` and `embed` are not files.
+    `verified` says that a request for `url` was answered as its kind should be. `codec` is `h264`, `hevc` or `av1`.
+    `width` and `height` in pixels, `duration_ms` in milliseconds, `size_bytes` as the server declared it.
+    """
+
+    id: str
+    url: str
+    kind: Kind
+    verified: bool
+    codec: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duration_ms: int | None = None
+    size_bytes: int | None = None
+    poster_url: str | None = None
+    captions: dict[str, str] = {}
+    alternatives: list[Alternative] = []
+    pin: Pin = Pin()
+
+
+class DirectMedia(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Hop 3, `media.direct.<session>.<item>`: a resolved item; exactly one of `video` and `unavailable` is set.
+
+    `unavailable` is the reason why there is no usable media.
+    """
+
+    session: str
+    item: str
+    video: Video | None = None
+    unavailable: str | None = None
+    captured_at: float = 0.0
+
+
+# Hop 4, the session log: records in the bucket `results`, one key each.
+
+
+class RequestRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`<session>.request`, written by the gateway."""
+
+    request: SearchRequest
+
+
+class VideoRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`<session>.video.<signature>`, written by dedup: the claim and the result in one."""
+
+    item: str
+    video: Video
+    captured_at: float = 0.0
+
+
+class RepeatRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`<session>.repeat.<item>`, written by dedup: this item repeats a video already given."""
+
+    item: str
+    signature: str
+
+
+class UnavailableRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`<session>.unavailable.<item>`, written by dedup: no usable media, with the reason."""
+
+    item: str
+    reason: str
+
+
+class ProgressRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`<session>.progress`, written by the crawler: its latest state.
+
+    `way` is `feed` or `page`; `waiting_until` is seconds since 1970 while something is being waited for, and
+    `waiting_for` names it.
+    """
+
+    state: str
+    pages: int = 0
+    way: str | None = None
+    waiting_for: str | None = None
+    waiting_until: float | None = None
+
+
+class Reason(StrEnum):
+    """Why a session ended."""
+
+    LIMIT = "limit"
+    EXHAUSTED = "exhausted"
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline"
+    RATE_LIMITED = "rate_limited"
+    BLOCKED = "blocked"
+    LOGIN_REQUIRED = "login_required"
+    UPSTREAM_CHANGED = "upstream_changed"
+    UNREACHABLE = "unreachable"
+    BROWSER_FAILED = "browser_failed"
+    FAILED = "failed"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the crawl ended for a fault and not as asked."""
+        return self not in (Reason.LIMIT, Reason.EXHAUSTED, Reason.CANCELLED, Reason.DEADLINE)
+
+
+class CrawledRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`<session>.crawled`: the crawl is over; `items` is the number of distinct items it emitted.
+
+    `message` says in a sentence what happened and what to do, where `reason` is a failure.
+    """
+
+    reason: Reason
+    items: int
+    message: str | None = None
+
+
+class CancelRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`<session>.cancel`, written by the gateway: the client asked to stop."""
+
+    requested_at: float
+
+
+M = TypeVar("M", bound=Message)
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(message: Message) -> bytes:
+    """The JSON body of `message`."""
+    return _encoder.encode(message)
+
+
+class _Version(msgspec.Struct):
+    version: int = VERSION
+
+
+def decode(body: bytes, type_: type[M]) -> M:
+    """The message of `type_` in `body`.
+
+    Raises MalformedMessage, naming the field, where the body is not one, or is of a higher version.
+    """
+    try:
+        version = msgspec.json.decode(body, type=_Version).version
+        if version > VERSION:
+            raise MalformedMessage(f"version {version} is newer than {VERSION}, the highest known here")
+        return msgspec.json.decode(body, type=type_)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedMessage(f"{type_.__name__}: {error}") from error

@@ -1,0 +1,134 @@
+"""Settings: one frozen type per service, read from the environment; a variable's name is its field's in capitals."""
+
+from __future__ import annotations
+
+import os
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from libs.common.errors import BadSetting
+
+EX_CONFIG = 78  # sysexits.h: the exit code of a service whose settings cannot be used
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every service is told. Every default works on a laptop."""
+
+    nats_url: Annotated[str, Meta(description="servers of the broker, comma-separated")] = (
+        "nats://127.0.0.1:4222"
+    )
+    nats_user: Annotated[str | None, Meta(description="user name for the broker")] = None
+    nats_password: Annotated[str | None, Meta(description="password for the broker")] = None
+    health_host: Annotated[str, Meta(description="address that /healthz and /readyz listen on")] = "127.0.0.1"
+    health_port: Annotated[
+        Port | None,
+        Meta(description="port of /healthz and /readyz; unset: the usual one, or a free one if taken"),
+    ] = None
+    log_level: Annotated[
+        typing.Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="least severe log line written")
+    ] = "INFO"
+    log_format: Annotated[
+        typing.Literal["json", "console"], Meta(description="one JSON object a line, or lines for people")
+    ] = "json"
+    otel_exporter_otlp_endpoint: Annotated[
+        str | None,
+        Meta(description="where traces go by OTLP over HTTP; unset: nowhere (other OTEL_* apply too)"),
+    ] = None
+    drain_timeout_s: Annotated[
+        float, Meta(gt=0, description="how long work in flight may take to finish after SIGTERM")
+    ] = 10.0
+
+
+class UpstreamSettings(Settings, frozen=True, kw_only=True):
+    """What services that make requests to the site are told besides."""
+
+    site_url: Annotated[str, Meta(description="origin of the site")] = "https://www.pinterest.com"
+    media_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="host suffixes that media may be on, comma-separated; host:port to be exact"),
+    ] = ("pinimg.com",)
+    upstream_proxy: Annotated[
+        str | None,
+        Meta(description="HTTP proxy for every request that leaves, such as http://127.0.0.1:3128"),
+    ] = None
+    upstream_ca_file: Annotated[
+        str | None, Meta(description="PEM file of further certificate authorities to trust upstream")
+    ] = None
+
+    def __post_init__(self) -> None:
+        for name in ("site_url", "upstream_proxy"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(
+                    f"{name.upper()}: {value!r} is not an address such as https://www.pinterest.com"
+                )
+        if self.upstream_ca_file and not Path(self.upstream_ca_file).is_file():
+            raise ValueError(f"UPSTREAM_CA_FILE: {self.upstream_ca_file!r} is not a file")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def from_environment(type_: type[S], environ: Mapping[str, str]) -> S:
+    """The settings of `type_`; raises BadSetting, naming the variable. An empty variable counts as unset."""
+    fields = {field.name: field for field in msgspec.structs.fields(type_)}
+    values: dict[str, Any] = {}
+    for name in fields:
+        text = environ.get(name.upper(), "")
+        if not text:
+            continue
+        hint = msgspec.inspect.type_info(fields[name].type)
+        while isinstance(hint, msgspec.inspect.Metadata):
+            hint = hint.type
+        is_list = isinstance(hint, msgspec.inspect.VarTupleType)
+        values[name] = tuple(part.strip() for part in text.split(",") if part.strip()) if is_list else text
+    try:
+        return msgspec.convert(values, type_, strict=False)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        for name in fields:
+            text = text.replace(f"$.{name}", name.upper())
+        raise BadSetting(text) from error
+
+
+def describe(type_: type[Settings], program: str, summary: str) -> str:
+    """The text of `--help`: every variable with its default and meaning."""
+    lines = [f"usage: {program} [--help]", "", summary, "", "Settings, by environment:"]
+    for field in msgspec.structs.fields(type_):
+        info: Any = msgspec.inspect.type_info(field.type)
+        described = (getattr(info, "extra_json_schema", None) or {}).get("description", "")
+        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        shown = "unset" if default is None else str(default)
+        lines += [f"  {field.name.upper()}  (default: {shown})", f"      {described}"]
+    lines += ["  OTEL_*", "      the usual variables of OpenTelemetry's SDK"]
+    return "\n".join(lines)
+
+
+def load(type_: type[S], program: str, summary: str, argv: Sequence[str] | None = None) -> S:
+    """The settings of a service as it starts: prints help for `--help`, exits with 78 where a setting is bad."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments and arguments[0] in ("-h", "--help"):
+        sys.stdout.write(describe(type_, program, summary) + "\n")
+        raise SystemExit(0)
+    if arguments:
+        sys.stderr.write(
+            f"{program}: no such argument: {arguments[0]} (settings come by environment; see --help)\n"
+        )
+        raise SystemExit(EX_CONFIG)
+    try:
+        return from_environment(type_, os.environ)
+    except BadSetting as error:
+        sys.stderr.write(f"{program}: bad setting: {error}\n")
+        raise SystemExit(EX_CONFIG) from error

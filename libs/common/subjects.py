@@ -1,0 +1,143 @@
+"""Every subject, stream, durable and bucket name, and which message each carries. Nowhere else are they spelled."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from libs.common.errors import MalformedMessage
+
+TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+# streams and the durables that read them
+SEARCHES = "SEARCHES"  # SearchRequest
+RAW = "RAW"  # RawMedia, Lease
+DIRECT = "DIRECT"  # DirectMedia
+RESULTS_BUCKET = "results"  # the session log: *Record
+RESULTS = f"KV_{RESULTS_BUCKET}"
+DEAD_LETTERS = "DEAD_LETTERS"  # bodies that could not be handled, headers and all
+
+CRAWLER = "crawler"  # on SEARCHES
+TRANSFORMER = "transformer"  # on RAW
+DEDUP = "dedup"  # on DIRECT
+DEADLINES = "deadlines"  # on RESULTS: each session's request, once more when its deadline is past
+
+# subject templates: span names and metric labels use these, never ids
+SEARCH_TEMPLATE = "search.requests.{session}"
+RAW_TEMPLATE = "media.raw.{session}.{item}"
+DIRECT_TEMPLATE = "media.direct.{session}.{item}"
+RECORD_TEMPLATE = "results.{session}.{record}"
+
+ALL_SEARCHES = "search.requests.*"
+ALL_RAW = "media.raw.*.*"
+ALL_LEASES = "media.lease.*.*"
+ALL_DIRECT = "media.direct.*.*"
+ALL_RECORDS = f"$KV.{RESULTS_BUCKET}.>"
+ALL_REQUEST_RECORDS = f"$KV.{RESULTS_BUCKET}.*.request"
+ALL_DEAD_LETTERS = "dead.>"
+PUBLIC_RESULTS = "results.>"  # where the bucket republishes its records, for other services
+ALL_CANCELS = "search.cancel.*"  # core NATS: a session id whose work is to stop at once
+
+# the last part of a record's key
+REQUEST = "request"
+VIDEO = "video"
+REPEAT = "repeat"
+UNAVAILABLE = "unavailable"
+PROGRESS = "progress"
+CRAWLED = "crawled"
+CANCEL = "cancel"
+
+
+def token(text: str) -> str:
+    """`text`, if it may stand between the dots of a subject; otherwise raises MalformedMessage."""
+    if not TOKEN.fullmatch(text):
+        raise MalformedMessage(f"{text[:40]!r} is not a subject token")
+    return text
+
+
+def search(session: str) -> str:
+    """Where a session's request goes."""
+    return f"search.requests.{token(session)}"
+
+
+def raw(session: str, item: str) -> str:
+    """Where a raw media goes."""
+    return f"media.raw.{token(session)}.{token(item)}"
+
+
+def raw_of(session: str) -> str:
+    """All raw media of a session."""
+    return f"media.raw.{token(session)}.*"
+
+
+def lease(session: str, attempt: str) -> str:
+    """Where one attempt's lease goes."""
+    return f"media.lease.{token(session)}.{token(attempt)}"
+
+
+def leases_of(session: str) -> str:
+    """All leases of a session: the fence's scope."""
+    return f"media.lease.{token(session)}.*"
+
+
+def lease_end(session: str) -> str:
+    """Where the record goes that closes a crawl for ever."""
+    return lease(session, "end")
+
+
+def direct(session: str, item: str) -> str:
+    """Where a resolved item goes."""
+    return f"media.direct.{token(session)}.{token(item)}"
+
+
+def direct_of(session: str) -> str:
+    """All resolved items of a session."""
+    return f"media.direct.{token(session)}.*"
+
+
+def record(session: str, kind: str, name: str | None = None) -> str:
+    """Where a record of the session log goes; `name` is the signature or item that it is about."""
+    subject = f"$KV.{RESULTS_BUCKET}.{token(session)}.{kind}"
+    return subject if name is None else f"{subject}.{token(name)}"
+
+
+def records_of(session: str) -> str:
+    """All records of a session."""
+    return f"$KV.{RESULTS_BUCKET}.{token(session)}.>"
+
+
+def cancel(session: str) -> str:
+    """Where a cancel is told to whoever works on the session."""
+    return f"search.cancel.{token(session)}"
+
+
+def dead_letter(stage: str, subject: str) -> str:
+    """Where a message of `subject` is kept that `stage` could not handle."""
+    return f"dead.{token(stage)}.{subject}"
+
+
+class RecordKey(NamedTuple):
+    """The parts of a record's subject."""
+
+    session: str
+    kind: str
+    name: str | None
+
+
+def record_key(subject: str) -> RecordKey:
+    """The parts of `$KV.results.<session>.<kind>[.<name>]`."""
+    parts = subject.split(".")
+    return RecordKey(parts[2], parts[3], parts[4] if len(parts) > 4 else None)
+
+
+class ItemKey(NamedTuple):
+    """The parts of a raw or direct subject."""
+
+    session: str
+    item: str
+
+
+def item_key(subject: str) -> ItemKey:
+    """The parts of `media.<stage>.<session>.<item>`."""
+    parts = subject.split(".")
+    return ItemKey(parts[2], parts[3])
