@@ -135,27 +135,21 @@ class ResumeParameters(msgspec.Struct, frozen=True, kw_only=True):
     after: int = 0
 
 
-class InitiateExtraction(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="operation", tag="initiate_extraction"
-):
+class InitiateExtraction(msgspec.Struct, frozen=True, kw_only=True, tag_field="operation", tag="initiate_extraction"):
     """Start a session."""
 
     parameters: InitiateParameters
     id: Any = None
 
 
-class CancelExtraction(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="operation", tag="cancel_extraction"
-):
+class CancelExtraction(msgspec.Struct, frozen=True, kw_only=True, tag_field="operation", tag="cancel_extraction"):
     """Stop a session."""
 
     parameters: CancelParameters
     id: Any = None
 
 
-class ResumeExtraction(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="operation", tag="resume_extraction"
-):
+class ResumeExtraction(msgspec.Struct, frozen=True, kw_only=True, tag_field="operation", tag="resume_extraction"):
     """Follow a session from a sequence on."""
 
     parameters: ResumeParameters

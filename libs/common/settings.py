@@ -23,9 +23,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What every service is told. Every default works on a laptop."""
 
-    nats_url: Annotated[str, Meta(description="servers of the broker, comma-separated")] = (
-        "nats://127.0.0.1:4222"
-    )
+    nats_url: Annotated[str, Meta(description="servers of the broker, comma-separated")] = "nats://127.0.0.1:4222"
     nats_user: Annotated[str | None, Meta(description="user name for the broker")] = None
     nats_password: Annotated[str | None, Meta(description="password for the broker")] = None
     health_host: Annotated[str, Meta(description="address that /healthz and /readyz listen on")] = "127.0.0.1"
@@ -71,9 +69,7 @@ class UpstreamSettings(Settings, frozen=True, kw_only=True):
                 continue
             parts = urlsplit(value)
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(
-                    f"{name.upper()}: {value!r} is not an address such as https://www.pinterest.com"
-                )
+                raise ValueError(f"{name.upper()}: {value!r} is not an address such as https://www.pinterest.com")
         if self.upstream_ca_file and not Path(self.upstream_ca_file).is_file():
             raise ValueError(f"UPSTREAM_CA_FILE: {self.upstream_ca_file!r} is not a file")
 
@@ -123,9 +119,7 @@ def load(type_: type[S], program: str, summary: str, argv: Sequence[str] | None 
         sys.stdout.write(describe(type_, program, summary) + "\n")
         raise SystemExit(0)
     if arguments:
-        sys.stderr.write(
-            f"{program}: no such argument: {arguments[0]} (settings come by environment; see --help)\n"
-        )
+        sys.stderr.write(f"{program}: no such argument: {arguments[0]} (settings come by environment; see --help)\n")
         raise SystemExit(EX_CONFIG)
     try:
         return from_environment(type_, os.environ)
