@@ -56,14 +56,15 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class SearchRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Hop 1, `search.requests.<session>`: what a client asked for.
 
-    `result_limit` counts distinct videos. `requested_at` and `deadline_at` are seconds since 1970.
+    `result_limit` counts distinct videos. `requested_at` is seconds since 1970. `deadline_s` is how many seconds
+    after the broker stored the request the session ends at the latest: a span, so that clocks need not agree.
     """
 
     session: str
     query: str
     result_limit: int
     requested_at: float
-    deadline_at: float
+    deadline_s: float = 600.0
 
 
 class Lease(Message, frozen=True, kw_only=True, omit_defaults=True):

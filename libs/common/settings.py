@@ -81,11 +81,11 @@ def from_environment(type_: type[S], environ: Mapping[str, str]) -> S:
     """The settings of `type_`; raises BadSetting, naming the variable. An empty variable counts as unset."""
     fields = {field.name: field for field in msgspec.structs.fields(type_)}
     values: dict[str, Any] = {}
-    for name in fields:
+    for name, field in fields.items():
         text = environ.get(name.upper(), "")
         if not text:
             continue
-        hint = msgspec.inspect.type_info(fields[name].type)
+        hint = msgspec.inspect.type_info(field.type)
         while isinstance(hint, msgspec.inspect.Metadata):
             hint = hint.type
         is_list = isinstance(hint, msgspec.inspect.VarTupleType)

@@ -1,0 +1,389 @@
+"""The connection to the broker; the only module that imports the NATS client.
+
+Every publish that is acknowledged here is idempotent (create-only, or the latest state of something), so it may be
+sent again after a time-out that hid a success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import nats
+import nats.errors
+import stamina
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from libs.common.errors import (
+    AlreadyExists,
+    BrokerUnavailable,
+    Fenced,
+    PublishRefused,
+    StartFailed,
+    StreamFull,
+    StreamMissing,
+)
+from libs.common.settings import Settings
+
+CONNECT_PATIENCE_S = 10.0
+PING_EVERY_S = 3  # two unanswered pings: a dead link is noticed within 9 s; the client's default is minutes
+ATTEMPT_S = 2.0  # one publish or request; a broker that is alive answers within milliseconds
+PATIENCE_S = 30.0  # all attempts together: longer than a restart of the broker or the election of a leader
+SWEEP_S = 0.25
+MIN_SERVER = (2, 11)  # subject-scoped expected sequences and batched direct gets
+
+WRONG_LAST_SEQUENCE = (10071, 10164)
+STORE_FAILED = 10077
+NO_STREAM = 10059
+NO_CONSUMER = 10014
+
+EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
+
+log = structlog.get_logger()
+
+
+class Fence(NamedTuple):
+    """What must be the last record on `subjects` for a publish to be stored."""
+
+    subjects: str
+    sequence: int
+
+
+class Stored(NamedTuple):
+    """A message as a stream holds it; `stored_at` is seconds since 1970 by the broker's clock."""
+
+    subject: str
+    sequence: int
+    stored_at: float
+    body: bytes
+    headers: dict[str, str]
+
+
+class _ApiError(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _PubAck(msgspec.Struct):
+    seq: int = 0
+    error: _ApiError | None = None
+
+
+_ack_decoder = msgspec.json.Decoder(_PubAck)
+
+
+class ApiRefused(PublishRefused):
+    """The broker refused a JetStream request; `err_code` says why."""
+
+    def __init__(self, error: _ApiError) -> None:
+        super().__init__(f"{error.description} ({error.err_code})")
+        self.err_code = error.err_code
+
+
+class Bus:
+    """A connection that reconnects for ever. Use `connect`."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._acks: dict[str, tuple[asyncio.Future[Msg], float]] = {}
+        self._tokens = itertools.count()
+        self._inbox = ""
+        self._sweeper: asyncio.Task[None] | None = None
+        self.reconnected = asyncio.Condition()
+        self.reconnects = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the link to a server stands now."""
+        return self.client.is_connected
+
+    # publishing
+
+    async def publish(
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        headers: dict[str, str] | None = None,
+        fence: Fence | None = None,
+        create: bool = False,
+        patience_s: float = PATIENCE_S,
+    ) -> int:
+        """Stores a message in the stream that takes `subject` and returns its sequence.
+
+        `create`: only if the subject holds nothing yet. Raises AlreadyExists, Fenced, StreamFull, PublishRefused, or
+        BrokerUnavailable after `patience_s`.
+        """
+        sent = dict(headers or {})
+        if create:
+            sent[EXPECTED_SEQUENCE] = "0"
+        if fence is not None:
+            sent[EXPECTED_SEQUENCE] = str(fence.sequence)
+            sent[EXPECTED_SUBJECT] = fence.subjects
+        try:
+            return await self._publish_once(subject, body, sent, fenced=fence is not None)
+        except BrokerUnavailable:
+            if patience_s <= ATTEMPT_S:
+                raise
+        async for attempt in stamina.retry_context(
+            on=BrokerUnavailable, attempts=None, timeout=patience_s - ATTEMPT_S, wait_initial=0.05, wait_max=1.0
+        ):
+            with attempt:
+                return await self._publish_once(subject, body, sent, fenced=fence is not None)
+        raise BrokerUnavailable(f"no acknowledgement for {subject} in {patience_s:g} s")
+
+    async def _publish_once(self, subject: str, body: bytes, headers: dict[str, str], *, fenced: bool) -> int:
+        token = f"{self._inbox}.{next(self._tokens)}"
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Msg] = loop.create_future()
+        self._acks[token] = (future, loop.time() + ATTEMPT_S)
+        try:
+            await self.client.publish(subject, body, reply=token, headers=headers or None)
+            reply = await future
+        except nats.errors.MaxPayloadError as error:
+            raise PublishRefused(f"{len(body)} bytes for {subject} are more than the broker takes") from error
+        except (nats.errors.Error, OSError) as error:
+            raise BrokerUnavailable(f"publishing to {subject}: {error or type(error).__name__}") from error
+        finally:
+            self._acks.pop(token, None)
+        if reply.headers and reply.headers.get("Status") == "503":
+            raise BrokerUnavailable(f"no stream takes {subject} now")
+        ack = _ack_decoder.decode(reply.data)
+        if ack.error is None:
+            return ack.seq
+        raise _refusal(subject, ack.error, fenced=fenced)
+
+    async def tell(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        """Core NATS: whoever listens now hears it, at most once."""
+        try:
+            await self.client.publish(subject, body, headers=headers)
+        except nats.errors.Error as error:
+            raise BrokerUnavailable(f"telling {subject}: {error}") from error
+
+    async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
+        """Calls `callback` for each message on `subject`, also after reconnects; returns what unsubscribes."""
+        return await self.client.subscribe(subject, cb=callback)
+
+    def new_inbox(self) -> str:
+        """A subject that nobody else has."""
+        return self.client.new_inbox()
+
+    # JetStream requests
+
+    async def api(self, subject: str, request: Any = None, patience_s: float = PATIENCE_S) -> dict[str, Any]:
+        """The answer to a request at `$JS.API.<subject>`; raises ApiRefused, StreamMissing or BrokerUnavailable."""
+        body = b"" if request is None else msgspec.json.encode(request)
+        async for attempt in stamina.retry_context(
+            on=BrokerUnavailable, attempts=None, timeout=patience_s, wait_initial=0.05, wait_max=1.0
+        ):
+            with attempt:
+                return await self._api_once(subject, body)
+        raise BrokerUnavailable(f"no answer from $JS.API.{subject} in {patience_s:g} s")
+
+    async def _api_once(self, subject: str, body: bytes) -> dict[str, Any]:
+        try:
+            reply = await self.client.request(f"$JS.API.{subject}", body, timeout=ATTEMPT_S * 2)
+        except (nats.errors.Error, OSError) as error:
+            raise BrokerUnavailable(f"$JS.API.{subject}: {error or type(error).__name__}") from error
+        answer: dict[str, Any] = msgspec.json.decode(reply.data)
+        if "error" in answer:
+            error_ = msgspec.convert(answer["error"], _ApiError)
+            if error_.err_code == NO_STREAM:
+                raise StreamMissing
+            if error_.code == 503:
+                raise BrokerUnavailable(f"$JS.API.{subject}: {error_.description}")
+            raise ApiRefused(error_)
+        return answer
+
+    async def subjects_under(self, stream: str, pattern: str) -> tuple[set[str], float]:
+        """The subjects matching `pattern` that `stream` holds, and the broker's time, seconds since 1970."""
+        found: set[str] = set()
+        while True:
+            answer = await self.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": len(found)})
+            page = answer["state"].get("subjects") or {}
+            found.update(page)
+            if not page or len(found) >= answer.get("total", 0):
+                return found, _seconds(answer["ts"])
+
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        """The last message on `subject`, read from the stream's leader, or None."""
+        try:
+            answer = await self.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+        except ApiRefused as error:
+            if error.err_code == 10037:  # no message found
+                return None
+            raise
+        message = answer["message"]
+        return Stored(
+            message["subject"], message["seq"], _seconds(message["time"]), _base64(message.get("data", "")), {}
+        )
+
+    async def read(self, stream: str, pattern: str, sequence: int, batch: int) -> list[Stored]:
+        """Up to `batch` messages matching `pattern` from `sequence` on, in order, by batched direct get."""
+        async for attempt in stamina.retry_context(
+            on=BrokerUnavailable, attempts=None, timeout=PATIENCE_S, wait_initial=0.05, wait_max=1.0
+        ):
+            with attempt:
+                return await self._read_once(stream, pattern, sequence, batch)
+        raise BrokerUnavailable(f"could not read {pattern}")
+
+    async def _read_once(self, stream: str, pattern: str, sequence: int, batch: int) -> list[Stored]:
+        inbox = self.new_inbox()
+        replies: asyncio.Queue[Msg] = asyncio.Queue()
+        found: list[Stored] = []
+        try:
+            subscription = await self.client.subscribe(inbox, cb=replies.put)
+            try:
+                request = {"seq": max(sequence, 1), "next_by_subj": pattern, "batch": batch}
+                await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), reply=inbox)
+                while True:
+                    async with asyncio.timeout(ATTEMPT_S):
+                        reply = await replies.get()
+                    headers = reply.headers or {}
+                    status = headers.get("Status")
+                    if status in ("204", "404"):
+                        return found
+                    if status is not None:
+                        raise BrokerUnavailable(f"reading {pattern}: {status} {headers.get('Description', '')}")
+                    place = int(headers["Nats-Sequence"])
+                    stored_at = _seconds(headers["Nats-Time-Stamp"])
+                    found.append(Stored(headers["Nats-Subject"], place, stored_at, reply.data, headers))
+            finally:
+                with suppress(nats.errors.Error):  # the link is down: the subscription is gone with it
+                    await subscription.unsubscribe()
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            raise BrokerUnavailable(f"reading {pattern}: {error or type(error).__name__}") from error
+
+    async def purge(self, stream: str, pattern: str) -> int:
+        """Removes the messages matching `pattern`; returns how many there were."""
+        return int((await self.api(f"STREAM.PURGE.{stream}", {"filter": pattern}))["purged"])
+
+    # its own life
+
+    async def _start(self) -> None:
+        self._inbox = self.client.new_inbox()
+
+        async def acked(message: Msg) -> None:
+            waiting = self._acks.get(message.subject)
+            if waiting is not None and not waiting[0].done():
+                waiting[0].set_result(message)
+
+        await self.client.subscribe(f"{self._inbox}.*", cb=acked)
+        self._sweeper = asyncio.create_task(self._sweep(), name="bus sweeper")
+
+    async def _sweep(self) -> None:
+        """Gives up publishes whose acknowledgement is overdue: one task for all instead of a timer for each."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = loop.time()
+            for token, (future, due) in list(self._acks.items()):
+                if now > due:
+                    self._acks.pop(token, None)
+                    if not future.done():
+                        future.set_exception(nats.errors.TimeoutError())
+
+    async def _on_reconnect(self) -> None:
+        self.reconnects += 1
+        log.warning(
+            "connected to the broker again", server=str(self.client.connected_url and self.client.connected_url.netloc)
+        )
+        async with self.reconnected:
+            self.reconnected.notify_all()
+
+    async def _close(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sweeper
+        try:
+            if self.client.is_connected:
+                async with asyncio.timeout(ATTEMPT_S):
+                    await self.client.flush()
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            log.warning("closing without a last flush", error=str(error))
+        await self.client.close()
+
+
+def _seconds(iso: str) -> float:
+    return datetime.fromisoformat(iso).timestamp()
+
+
+def _base64(text: str) -> bytes:
+    return msgspec.convert(text, bytes)
+
+
+def _refusal(subject: str, error: _ApiError, *, fenced: bool) -> Exception:
+    if error.err_code in WRONG_LAST_SEQUENCE:
+        return Fenced(f"{subject}: {error.description}") if fenced else AlreadyExists(subject)
+    if error.err_code == STORE_FAILED:
+        return (
+            AlreadyExists(subject)
+            if "per subject" in error.description
+            else StreamFull(f"{subject}: {error.description}")
+        )
+    if error.code == 503:
+        return BrokerUnavailable(f"{subject}: {error.description}")
+    return PublishRefused(f"{subject}: {error.description} ({error.err_code})")
+
+
+@asynccontextmanager
+async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
+    """A bus named `name`; raises StartFailed where no broker of a fit version answers within ten seconds."""
+    client = Client()
+    bus = Bus(client)
+
+    async def failed(error: Exception) -> None:
+        if bus._inbox == "":
+            return  # before the first connection `connect` itself reports the last error
+        if isinstance(error, nats.errors.SlowConsumerError):
+            log.error("a subscription fell behind and lost messages", subject=error.subject)
+        elif "permissions violation" in str(error).lower():
+            log.error("the broker refused a permission", error=str(error))
+        else:
+            log.warning("broker connection", error=str(error) or type(error).__name__)
+
+    async def disconnected() -> None:
+        if not client.is_closed:
+            log.warning("lost the broker")
+
+    try:
+        async with asyncio.timeout(CONNECT_PATIENCE_S):
+            await client.connect(
+                [part.strip() for part in settings.nats_url.split(",")],
+                name=name,
+                user=settings.nats_user,
+                password=settings.nats_password,
+                error_cb=failed,
+                disconnected_cb=disconnected,
+                reconnected_cb=bus._on_reconnect,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.25,  # type: ignore[arg-type]  # slept for as it is: a fraction works
+                connect_timeout=2,
+                ping_interval=PING_EVERY_S,
+                max_outstanding_pings=2,
+            )
+    except (TimeoutError, nats.errors.Error, OSError) as error:
+        await client.close()
+        why = str(error) or "no answer"
+        raise StartFailed(
+            f"no broker at {settings.nats_url} ({why}); start nats-server with JetStream, or set NATS_URL"
+        ) from error
+    version = client.connected_server_version
+    if (version.major, version.minor) < MIN_SERVER:
+        await client.close()
+        raise StartFailed(f"the broker is nats-server {version.major}.{version.minor}; 2.11 or newer is needed")
+    await bus._start()
+    try:
+        yield bus
+    finally:
+        await bus._close()

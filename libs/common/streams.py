@@ -1,0 +1,150 @@
+"""Sets up the streams, the bucket and the durable consumers; run once before the services, and again at any time.
+
+`python -m libs.common.streams`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated, Any
+
+import structlog
+import uvloop
+from msgspec import Meta
+
+from libs.common import subjects
+from libs.common.bus import ApiRefused, Bus, connect
+from libs.common.errors import BrokerUnavailable, PinstreamError, StartFailed, StreamMissing
+from libs.common.settings import Settings, load
+from libs.common.telemetry import set_up_logs
+
+EX_UNAVAILABLE = 69
+MINUTE, HOUR, DAY = 60, 3600, 86400
+MB = 1024 * 1024
+NAME_IN_USE = 10058
+
+ACK_WAIT_S = 10.0  # workers renew it every third; this is how long a killed one's messages wait
+
+
+class StreamSettings(Settings, frozen=True, kw_only=True):
+    """What the set-up job is told besides."""
+
+    stream_replicas: Annotated[int, Meta(ge=1, le=5, description="copies of every stream; 3 in production")] = 1
+    results_max_age_s: Annotated[int, Meta(ge=60, description="how long a session's log is kept")] = DAY
+    raw_max_bytes: Annotated[int, Meta(ge=MB, description="bound of the raw and the direct stream, bytes")] = 1024 * MB
+    results_max_bytes: Annotated[int, Meta(ge=MB, description="bound of the session logs, bytes")] = 4096 * MB
+
+
+def streams(settings: StreamSettings) -> list[dict[str, Any]]:
+    """The configuration of every stream."""
+
+    def stream(name: str, taken: list[str], max_age_s: int, max_bytes: int, **more: Any) -> dict[str, Any]:
+        return {
+            "name": name,
+            "subjects": taken,
+            "retention": "limits",
+            "storage": "file",
+            "discard": "new",
+            "max_age": max_age_s * 10**9,
+            "max_bytes": max_bytes,
+            "num_replicas": settings.stream_replicas,
+            "duplicate_window": 2 * MINUTE * 10**9,
+            **more,
+        }
+
+    once = {"max_msgs_per_subject": 1, "discard_new_per_subject": True}
+    queue = {"retention": "workqueue"}
+    return [
+        stream(subjects.SEARCHES, [subjects.ALL_SEARCHES], 15 * MINUTE, 64 * MB, **queue, **once),
+        stream(subjects.RAW, [subjects.ALL_RAW, subjects.ALL_LEASES], HOUR, settings.raw_max_bytes, **once),
+        stream(subjects.DIRECT, [subjects.ALL_DIRECT], HOUR, settings.raw_max_bytes, **queue, **once),
+        stream(subjects.DEAD_LETTERS, [subjects.ALL_DEAD_LETTERS], 7 * DAY, 256 * MB),
+        stream(
+            subjects.RESULTS,
+            [subjects.ALL_RECORDS],
+            settings.results_max_age_s,
+            settings.results_max_bytes,
+            max_msgs_per_subject=1,
+            allow_direct=True,
+            allow_rollup_hdrs=True,
+            deny_delete=True,
+            republish={"src": subjects.ALL_RECORDS, "dest": subjects.PUBLIC_RESULTS},
+        ),
+    ]
+
+
+def consumers() -> list[tuple[str, dict[str, Any]]]:
+    """The stream and configuration of every durable consumer."""
+
+    def durable(name: str, filter_subject: str, max_ack_pending: int) -> dict[str, Any]:
+        return {
+            "durable_name": name,
+            "name": name,
+            "filter_subject": filter_subject,
+            "ack_policy": "explicit",
+            "ack_wait": int(ACK_WAIT_S * 1e9),
+            "max_ack_pending": max_ack_pending,
+            "max_deliver": -1,
+            "deliver_policy": "all",
+        }
+
+    return [
+        (subjects.SEARCHES, durable(subjects.CRAWLER, subjects.ALL_SEARCHES, 1_000)),
+        (subjects.RAW, durable(subjects.TRANSFORMER, subjects.ALL_RAW, 10_000)),
+        (subjects.DIRECT, durable(subjects.DEDUP, subjects.ALL_DIRECT, 10_000)),
+        # a session is pending here until its deadline is past
+        (subjects.RESULTS, durable(subjects.DEADLINES, subjects.ALL_REQUEST_RECORDS, 100_000)),
+    ]
+
+
+async def set_up(bus: Bus, settings: StreamSettings) -> None:
+    """Makes what is missing and brings what exists up to date."""
+    for config in streams(settings):
+        try:
+            await bus.api(f"STREAM.CREATE.{config['name']}", config)
+        except ApiRefused as error:
+            if error.err_code != NAME_IN_USE:
+                raise
+            await bus.api(f"STREAM.UPDATE.{config['name']}", config)
+    for stream, config in consumers():
+        request = {"stream_name": stream, "config": config, "action": ""}
+        await bus.api(f"CONSUMER.CREATE.{stream}.{config['name']}.{config['filter_subject']}", request)
+
+
+async def await_streams(bus: Bus, patience_s: float = 10.0) -> None:
+    """Waits until the last thing that the set-up makes exists; raises StartFailed after `patience_s`."""
+    stream, config = consumers()[-1]
+    try:
+        async with asyncio.timeout(patience_s):
+            while True:
+                try:
+                    await bus.api(f"CONSUMER.INFO.{stream}.{config['name']}", patience_s=2.0)
+                except (StreamMissing, ApiRefused, BrokerUnavailable):
+                    await asyncio.sleep(0.05)
+                else:
+                    return
+    except TimeoutError as error:
+        raise StartFailed(str(StreamMissing())) from error
+
+
+async def _main(settings: StreamSettings) -> None:
+    async with connect(settings, "streams") as bus:
+        await set_up(bus, settings)
+    structlog.get_logger().info("streams are set up", replicas=settings.stream_replicas)
+
+
+def main() -> int:
+    """The set-up job."""
+    settings = load(StreamSettings, "python -m libs.common.streams", __doc__ or "")
+    set_up_logs(settings, "streams")
+    try:
+        uvloop.run(_main(settings))
+    except PinstreamError as error:
+        structlog.get_logger().error("could not set up the streams", error=str(error))
+        return EX_UNAVAILABLE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The last resort of a session: at its deadline whatever is still open is closed, so that no client waits for ever."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import structlog
+
+from libs.common import subjects
+from libs.common.errors import AlreadyExists
+from libs.common.messages import CrawledRecord, Lease, Reason, RequestRecord, decode, encode
+from libs.common.pull import Delivery, Later
+from libs.common.session_log import SessionLog
+from services.dedup.outcome import Outcomes
+
+GRACE_S = 5.0  # the crawler ends its session at the deadline itself, if it lives
+
+log = structlog.get_logger()
+
+
+class Deadlines:
+    """Sees each session's request when it is made, and again when its deadline is past."""
+
+    def __init__(self, session_log: SessionLog, outcomes: Outcomes) -> None:
+        self.session_log = session_log
+        self.outcomes = outcomes
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Puts the message off until the deadline, by the broker's clock, then closes the session."""
+        request = decode(delivery.body, RequestRecord).request
+        due_at = delivery.stored_at + request.deadline_s + GRACE_S
+        if delivery.delivered == 1:
+            raise Later(request.deadline_s + GRACE_S)
+        items, now = await self.session_log.bus.subjects_under(subjects.RAW, subjects.raw_of(request.session))
+        if now < due_at:
+            raise Later(due_at - now)
+        await self.close(request.session, {subjects.item_key(subject).item for subject in items})
+
+    async def give_up(self, delivery: Delivery, why: str) -> None:
+        """A request record that cannot be read has no deadline that could be kept."""
+        log.error("no deadline for a session", subject=delivery.subject, why=why)
+
+    async def close(self, session: str, items: set[str]) -> None:
+        """Ends the crawl if it has not ended, and gives every item without an outcome one."""
+        state = await self.session_log.state(session)
+        if state.complete:
+            return
+        log.warning("session closed at its deadline", session=session, videos=state.videos)
+        bus = self.session_log.bus
+        with suppress(AlreadyExists):
+            await bus.publish(subjects.lease_end(session), encode(Lease(session=session, attempt="end")), create=True)
+        if state.crawled is None:
+            emitted, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
+            items = {subjects.item_key(subject).item for subject in emitted}
+            with suppress(AlreadyExists):
+                record = CrawledRecord(reason=Reason.DEADLINE, items=len(items))
+                await self.session_log.create(session, subjects.CRAWLED, record)
+        for item in sorted(items - state.outcomes):
+            await self.outcomes.unavailable(session, item, "deadline")

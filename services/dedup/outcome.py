@@ -1,0 +1,71 @@
+"""The outcome of every item, exactly one each: a new video, a repeat, or unavailable.
+
+The claim is the result. The record of a new video is created under its signature, only if none exists; that one write
+both claims the video for the session and delivers it, so there is no moment between the two at which a crash could lose
+or repeat it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import structlog
+
+from libs.common import subjects
+from libs.common.cancelled import Cancelled
+from libs.common.errors import AlreadyExists, BrokerUnavailable
+from libs.common.messages import DirectMedia, RepeatRecord, UnavailableRecord, Video, VideoRecord, decode
+from libs.common.pull import Delivery
+from libs.common.session_log import SessionLog
+
+log = structlog.get_logger()
+
+
+class Outcomes:
+    """Writes outcomes to the session log."""
+
+    def __init__(self, session_log: SessionLog, cancelled: Cancelled) -> None:
+        self.session_log = session_log
+        self.cancelled = cancelled
+
+    async def handle(self, delivery: Delivery) -> None:
+        """One resolved item; the same item again changes nothing."""
+        session, _ = subjects.item_key(delivery.subject)
+        if session in self.cancelled:
+            return
+        await self.settle(decode(delivery.body, DirectMedia))
+
+    async def settle(self, direct: DirectMedia) -> None:
+        """Gives the item its outcome."""
+        if direct.video is None:
+            await self.unavailable(direct.session, direct.item, direct.unavailable or "no_media")
+        else:
+            await self._claim(direct, direct.video)
+
+    async def unavailable(self, session: str, item: str, reason: str) -> None:
+        """The item has no usable media; nothing is written where it says so already."""
+        record = UnavailableRecord(item=item, reason=reason)
+        with suppress(AlreadyExists):  # a redelivery
+            await self.session_log.create(session, subjects.UNAVAILABLE, record, item)
+
+    async def give_up(self, delivery: Delivery, why: str) -> None:
+        """The outcome of an item whose message cannot be handled."""
+        session, item = subjects.item_key(delivery.subject)
+        await self.unavailable(session, item, f"failed: {why}"[:200])
+
+    async def _claim(self, direct: DirectMedia, video: Video) -> None:
+        record = VideoRecord(item=direct.item, video=video, captured_at=direct.captured_at)
+        try:
+            await self.session_log.create(direct.session, subjects.VIDEO, record, video.id)
+        except AlreadyExists:
+            pass
+        else:
+            return
+        holder = await self.session_log.get(direct.session, subjects.VIDEO, video.id)
+        if holder is None or not isinstance(holder.message, VideoRecord):
+            raise BrokerUnavailable(f"the record of {video.id} was refused and cannot be read")
+        if holder.message.item == direct.item:
+            return  # a redelivery: the claim is this item's own
+        repeat = RepeatRecord(item=direct.item, signature=video.id)
+        with suppress(AlreadyExists):  # a redelivery
+            await self.session_log.create(direct.session, subjects.REPEAT, repeat, direct.item)

@@ -1,0 +1,39 @@
+"""The gateway: `python -m services.gateway`. Clients' way in and the results' way out."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import structlog
+
+from libs.common.bus import connect
+from libs.common.health import http_server, listen
+from libs.common.lifecycle import run_service
+from libs.common.session_log import session_log
+from libs.common.settings import load
+from libs.common.streams import await_streams
+from services.gateway.app import gateway_app
+from services.gateway.sessions import Sessions
+from services.gateway.settings import GatewaySettings
+from services.gateway.websocket import WebSocketEndpoint
+
+
+async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
+    """Until `stop`."""
+    sock = listen(settings.gateway_host, settings.gateway_port)
+    async with connect(settings, "gateway") as bus:
+        await await_streams(bus)
+        async with session_log(bus) as log:
+            endpoint = WebSocketEndpoint(Sessions(log, settings.session_deadline_s), settings)
+            checks = {"running": lambda: not stop.is_set(), "tail": lambda: log.tail.alive}
+            async with http_server(gateway_app(endpoint, checks), sock):
+                host, port = sock.getsockname()[:2]
+                structlog.get_logger().info("listening", url=f"ws://{host}:{port}/ws")
+                await stop.wait()
+                await endpoint.drain()
+
+
+if __name__ == "__main__":
+    settings = load(GatewaySettings, "python -m services.gateway", __doc__ or "")
+    sys.exit(run_service("gateway", settings, serve))

@@ -1,0 +1,88 @@
+"""What a client sends, checked: every refusal names the field."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from libs.common.errors import PinstreamError
+from libs.common.frames import (
+    MAX_QUERY_CHARS,
+    MAX_RESULT_LIMIT,
+    CancelExtraction,
+    InitiateExtraction,
+    Operation,
+    ResumeExtraction,
+)
+from libs.common.subjects import TOKEN
+
+OPERATIONS = ("initiate_extraction", "cancel_extraction", "resume_extraction", "ping")
+MAX_ID_BYTES = 256  # the id is echoed in every answer
+
+_decoder: msgspec.json.Decoder[Operation] = msgspec.json.Decoder(Operation)
+_missing = re.compile(r"missing required field `(?P<name>[^`]+)`")
+_path = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
+
+
+class InvalidOperation(PinstreamError):
+    """An operation that cannot be carried out; `id` is its own, where it has one that can be read."""
+
+    def __init__(self, code: str, field: str, message: str, id_: Any = None) -> None:
+        super().__init__(message)
+        self.code, self.field, self.id = code, field, id_
+
+
+def parse_operation(text: str) -> Operation:
+    """The operation in a text frame; raises InvalidOperation."""
+    try:
+        loose = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise InvalidOperation("invalid_json", "message", f"the frame is not JSON: {error}") from error
+    if not isinstance(loose, dict):
+        raise InvalidOperation("invalid_request", "message", "the frame must hold one JSON object")
+    id_ = loose.get("id")
+    if len(msgspec.json.encode(id_)) > MAX_ID_BYTES:
+        raise InvalidOperation("invalid_request", "id", f"id is longer than {MAX_ID_BYTES} bytes")
+    name = loose.get("operation")
+    if name not in OPERATIONS:
+        code = "invalid_request" if name is None or not isinstance(name, str) else "unknown_operation"
+        raise InvalidOperation(code, "operation", f"operation must be one of {', '.join(OPERATIONS)}", id_)
+    try:
+        operation = _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        field, message = _explain(str(error))
+        raise InvalidOperation("invalid_request", field, message, id_) from error
+    _check_values(operation)
+    return operation
+
+
+def _explain(text: str) -> tuple[str, str]:
+    """The field and the sentence in a validation error such as 'Expected `int`, got `str` - at `$.parameters.x`'."""
+    path = _path.search(text)
+    field = path["path"] if path else ""
+    missing = _missing.search(text)
+    if missing:
+        field = f"{field}.{missing['name']}" if field else missing["name"]
+    return field or "message", f"{field or 'message'}: {_path.sub('', text)}"
+
+
+def _check_values(operation: Operation) -> None:
+    def refuse(field: str, sentence: str) -> InvalidOperation:
+        return InvalidOperation("invalid_request", f"parameters.{field}", f"{field} {sentence}", operation.id)
+
+    match operation:
+        case InitiateExtraction(parameters=wanted):
+            query = wanted.search_query
+            if not query.strip():
+                raise refuse("search_query", "must not be empty")
+            if len(query) > MAX_QUERY_CHARS:
+                raise refuse("search_query", f"has {len(query)} characters; {MAX_QUERY_CHARS} are the most")
+            if not 1 <= wanted.result_limit <= MAX_RESULT_LIMIT:
+                raise refuse("result_limit", f"must be from 1 to {MAX_RESULT_LIMIT}, not {wanted.result_limit}")
+        case CancelExtraction(parameters=named) | ResumeExtraction(parameters=named):
+            if not TOKEN.fullmatch(named.session_id):
+                raise refuse("session_id", "is not a session's id")
+    if isinstance(operation, ResumeExtraction) and operation.parameters.after < 0:
+        raise refuse("after", f"must be 0 or more, not {operation.parameters.after}")

@@ -1,0 +1,23 @@
+"""What the gateway is told."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from libs.common.settings import Port, Settings
+
+
+class GatewaySettings(Settings, frozen=True, kw_only=True):
+    """Beside the common ones; HEALTH_HOST and HEALTH_PORT do not apply: the endpoints are on the gateway's own port."""
+
+    gateway_host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    gateway_port: Annotated[Port, Meta(description="port to listen on; 0 for a free one")] = 8080
+    session_deadline_s: Annotated[
+        float, Meta(gt=0, le=3000, description="a session ends after this long at the latest, with what was found")
+    ] = 600.0
+    sessions_per_connection: Annotated[int, Meta(ge=1, description="sessions followed over one WebSocket")] = 100
+    send_timeout_s: Annotated[
+        float, Meta(gt=0, description="a client that takes no frame for this long is closed with 4008; it can resume")
+    ] = 30.0
