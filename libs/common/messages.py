@@ -67,11 +67,37 @@ class SearchRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
     deadline_s: float = 600.0
 
 
+class Reason(StrEnum):
+    """Why a session ended."""
+
+    LIMIT = "limit"
+    EXHAUSTED = "exhausted"
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline"
+    RATE_LIMITED = "rate_limited"
+    BLOCKED = "blocked"
+    LOGIN_REQUIRED = "login_required"
+    UPSTREAM_CHANGED = "upstream_changed"
+    UNREACHABLE = "unreachable"
+    BROWSER_FAILED = "browser_failed"
+    FAILED = "failed"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the crawl ended for a fault and not as asked."""
+        return self not in (Reason.LIMIT, Reason.EXHAUSTED, Reason.CANCELLED, Reason.DEADLINE)
+
+
 class Lease(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """The crawl's fence, `media.lease.<session>.<attempt>`; the closing record's attempt is `end`."""
+    """The crawl's fence, `media.lease.<session>.<attempt>`.
+
+    The closing record's attempt is `end`; it says why the crawl ended, so that whoever finds it can finish the closing.
+    """
 
     session: str
     attempt: str
+    reason: Reason | None = None
+    message: str | None = None
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -207,27 +233,6 @@ class ProgressRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
     way: str | None = None
     waiting_for: str | None = None
     waiting_until: float | None = None
-
-
-class Reason(StrEnum):
-    """Why a session ended."""
-
-    LIMIT = "limit"
-    EXHAUSTED = "exhausted"
-    CANCELLED = "cancelled"
-    DEADLINE = "deadline"
-    RATE_LIMITED = "rate_limited"
-    BLOCKED = "blocked"
-    LOGIN_REQUIRED = "login_required"
-    UPSTREAM_CHANGED = "upstream_changed"
-    UNREACHABLE = "unreachable"
-    BROWSER_FAILED = "browser_failed"
-    FAILED = "failed"
-
-    @property
-    def failed(self) -> bool:
-        """Whether the crawl ended for a fault and not as asked."""
-        return self not in (Reason.LIMIT, Reason.EXHAUSTED, Reason.CANCELLED, Reason.DEADLINE)
 
 
 class CrawledRecord(Message, frozen=True, kw_only=True, omit_defaults=True):

@@ -56,6 +56,10 @@ class Later(PinstreamError):
         self.delay_s = delay_s
 
 
+class Superseded(PinstreamError):
+    """Another delivery of the message is being worked on; this one is not answered at all."""
+
+
 Handler = Callable[[Delivery], Awaitable[None]]
 GaveUp = Callable[[Delivery, str], Awaitable[None]]
 
@@ -236,11 +240,14 @@ class PullLoop:
         ):
             await self._answer(delivery, await self._outcome(delivery))
 
-    async def _outcome(self, delivery: Delivery) -> bytes:
+    async def _outcome(self, delivery: Delivery) -> bytes | None:
         try:
             await self.handler(delivery)
         except Later as later:
             return _nak(later.delay_s)
+        except Superseded as error:
+            log.warning("superseded", subject=delivery.subject, why=str(error))
+            return None
         except asyncio.CancelledError:
             await self._answer(delivery, b"-NAK")
             raise
@@ -270,7 +277,9 @@ class PullLoop:
             return _nak(NAK_MOST_S)
         return b"+TERM"
 
-    async def _answer(self, delivery: Delivery, answer: bytes) -> None:
+    async def _answer(self, delivery: Delivery, answer: bytes | None) -> None:
+        if answer is None:
+            return
         try:
             await self._tell(delivery.ack_subject, answer)
         except BrokerUnavailable as error:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from libs.common import subjects
 from libs.common.bus import PATIENCE_S, Bus, Stored
@@ -27,7 +28,7 @@ from libs.common.messages import (
     encode,
 )
 from libs.common.tail import Tail
-from libs.common.telemetry import inject
+from libs.common.telemetry import hop_span, inject
 
 FOLLOWER_RECORDS = 512  # a follower further behind than this re-reads the log instead of being remembered
 READ_BATCH = 512
@@ -170,7 +171,10 @@ class SessionLog:
     ) -> int:
         """Writes a record that must not exist yet; returns its sequence. Raises AlreadyExists."""
         subject = subjects.record(session, kind, name)
-        return await self.bus.publish(subject, encode(message), headers=inject(), create=True, patience_s=patience_s)
+        with hop_span("send", subjects.RECORD_TEMPLATE, SpanKind.PRODUCER):
+            return await self.bus.publish(
+                subject, encode(message), headers=inject(), create=True, patience_s=patience_s
+            )
 
     async def put(self, session: str, kind: str, message: Message) -> int:
         """Writes a record in place of the one before."""

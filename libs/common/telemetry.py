@@ -153,6 +153,16 @@ def message_span(
         yield span
 
 
+@contextmanager
+def hop_span(operation: str, template: str, kind: SpanKind) -> Iterator[None]:
+    """A message span where the current one is recorded, else nothing: an unrecorded hop must cost nothing."""
+    if not trace.get_current_span().is_recording():
+        yield
+        return
+    with message_span(operation, template, kind):
+        yield
+
+
 def mark_failed(error: BaseException) -> None:
     """Says on the current span that its work failed."""
     span = trace.get_current_span()

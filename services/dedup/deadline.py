@@ -47,13 +47,15 @@ class Deadlines:
             return
         log.warning("session closed at its deadline", session=session, videos=state.videos)
         bus = self.session_log.bus
+        reason = Reason.CANCELLED if state.cancelled else Reason.DEADLINE
+        end = encode(Lease(session=session, attempt="end", reason=reason))
         with suppress(AlreadyExists):
-            await bus.publish(subjects.lease_end(session), encode(Lease(session=session, attempt="end")), create=True)
+            await bus.publish(subjects.lease_end(session), end, create=True)
         if state.crawled is None:
             emitted, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
             items = {subjects.item_key(subject).item for subject in emitted}
             with suppress(AlreadyExists):
-                record = CrawledRecord(reason=Reason.DEADLINE, items=len(items))
+                record = CrawledRecord(reason=reason, items=len(items))
                 await self.session_log.create(session, subjects.CRAWLED, record)
         for item in sorted(items - state.outcomes):
             await self.outcomes.unavailable(session, item, "deadline")

@@ -85,8 +85,9 @@ class Sessions:
         with suppress(AlreadyExists):
             await self.session_log.create(session, subjects.CANCEL, CancelRecord(requested_at=time.time()))
         await bus.tell(subjects.cancel(session))
+        end = encode(Lease(session=session, attempt="end", reason=Reason.CANCELLED))
         with suppress(AlreadyExists):
-            await bus.publish(subjects.lease_end(session), encode(Lease(session=session, attempt="end")), create=True)
+            await bus.publish(subjects.lease_end(session), end, create=True)
         items, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
         await bus.purge(subjects.SEARCHES, subjects.search(session))
         await bus.purge(subjects.RAW, subjects.raw_of(session))

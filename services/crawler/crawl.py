@@ -1,0 +1,220 @@
+"""A crawl: one attempt at one session, from the request to the record that closes it.
+
+Every item that an attempt emits carries the fence of the attempt's lease, so that a stalled attempt cannot add to a
+session that a newer one, or nobody, works on any more. It is closed in three steps whose order matters: the end of the
+lease, the count of what the broker accepted over all attempts, and the record of both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import NamedTuple
+
+import structlog
+from opentelemetry.trace import SpanKind
+
+from libs.common import subjects
+from libs.common.bus import Fence
+from libs.common.cancelled import Cancelled
+from libs.common.errors import AlreadyExists, Fenced
+from libs.common.messages import (
+    CrawledRecord,
+    Lease,
+    ProgressRecord,
+    RawMedia,
+    Reason,
+    SearchRequest,
+    decode,
+    encode,
+)
+from libs.common.pull import Delivery, Superseded
+from libs.common.session_log import SessionLog, SessionState
+from libs.common.telemetry import inject, message_span, unrecorded
+from services.crawler.failure import CrawlFailed
+from services.crawler.reading import PageRead
+
+WINDOW = 200  # items of a session without an outcome, so that one of thousands does not make one of twenty wait
+MAX_ATTEMPTS = 5  # deliveries of one request; what kills its crawler five times is given up
+
+log = structlog.get_logger()
+
+Report = Callable[[str, str | None, float | None], Awaitable[None]]
+Read = Callable[[SearchRequest, Report], AsyncGenerator[PageRead, None]]
+
+
+class Ending(NamedTuple):
+    """How a crawl ended."""
+
+    reason: Reason
+    message: str | None = None
+
+
+class Crawls:
+    """Handles requests."""
+
+    def __init__(self, session_log: SessionLog, cancelled: Cancelled, read: Read, traced_share: float) -> None:
+        self.session_log = session_log
+        self.cancelled = cancelled
+        self.read = read
+        self.traced_share = traced_share
+
+    async def handle(self, delivery: Delivery) -> None:
+        """One delivery of a request: crawls, unless the session is over already."""
+        request = decode(delivery.body, SearchRequest)
+        structlog.contextvars.bind_contextvars(session=request.session)
+        state = await self.session_log.state(request.session)
+        if state.crawled is None:
+            attempt = Attempt(self, request, state)
+            await attempt.run(delivery)
+
+    async def give_up(self, delivery: Delivery, why: str) -> None:
+        """Closes the session of a request that cannot be handled."""
+        session = delivery.subject.rsplit(".", 1)[-1]
+        message = f"the request could not be carried out: {why}"[:300]
+        await close(self.session_log, session, Ending(Reason.FAILED, message), fence=None)
+
+
+async def close(session_log: SessionLog, session: str, ending: Ending, fence: Fence | None) -> int:
+    """Ends a crawl for ever and returns how many items it emitted. Raises Fenced where `fence` has been passed."""
+    end = encode(Lease(session=session, attempt="end", reason=ending.reason, message=ending.message))
+    with suppress(AlreadyExists):
+        await session_log.bus.publish(subjects.lease_end(session), end, fence=fence, create=fence is None)
+    items, _ = await session_log.bus.subjects_under(subjects.RAW, subjects.raw_of(session))
+    record = CrawledRecord(reason=ending.reason, items=len(items), message=ending.message)
+    with suppress(AlreadyExists):
+        await session_log.create(session, subjects.CRAWLED, record)
+    return len(items)
+
+
+class Attempt:
+    """One attempt; `emitted` are the items of all attempts so far."""
+
+    def __init__(self, crawls: Crawls, request: SearchRequest, state: SessionState) -> None:
+        self.crawls = crawls
+        self.request = request
+        self.state = state
+        self.session_log = crawls.session_log
+        self.emitted: set[str] = set()
+        self.fence = Fence("", 0)
+        self.pages = 0
+        self.way: str | None = None
+        self._changed = asyncio.Event()
+
+    async def run(self, delivery: Delivery) -> None:
+        """Crawls and closes the session. Raises Superseded where a newer attempt works on it."""
+        session, bus = self.request.session, self.session_log.bus
+        attempt = secrets.token_hex(8)
+        lease = await bus.publish(
+            subjects.lease(session, attempt), encode(Lease(session=session, attempt=attempt)), create=True
+        )
+        self.fence = Fence(subjects.leases_of(session), lease)
+        raw, now = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
+        self.emitted = {subjects.item_key(subject).item for subject in raw}
+        left_s = delivery.stored_at + self.request.deadline_s - now
+        end = await bus.last(subjects.RAW, subjects.lease_end(session))
+        if end is not None:
+            log.info("closing a session whose crawl had ended")
+            last = decode(end.body, Lease)
+            await close(self.session_log, session, Ending(last.reason or Reason.FAILED, last.message), fence=None)
+            return
+        try:
+            if delivery.delivered > MAX_ATTEMPTS:
+                ending = Ending(Reason.FAILED, "the crawl failed several times; try again later")
+            elif self.state.cancelled:
+                ending = Ending(Reason.CANCELLED)
+            else:
+                ending = await self._until_over(left_s)
+            items = await close(self.session_log, session, ending, self.fence)
+        except Fenced as error:
+            raise Superseded(str(error)) from error
+        log.info("crawled", reason=str(ending.reason), items=items, pages=self.pages, message=ending.message)
+
+    async def _until_over(self, left_s: float) -> Ending:
+        following = asyncio.create_task(self._follow(), name="follow")
+        cancelling = asyncio.create_task(self.crawls.cancelled.wait(self.request.session), name="cancel")
+        crawling = asyncio.create_task(self._crawl(), name="crawl")
+        tasks = {following, cancelling, crawling}
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=max(left_s, 0.0), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        if crawling in done:
+            return crawling.result()
+        if following in done and isinstance(results[0], Exception):
+            raise results[0]
+        return Ending(Reason.CANCELLED if done else Reason.DEADLINE)
+
+    async def _follow(self) -> None:
+        """Keeps `state` up to date; ends when the session is cancelled or closed by another."""
+        async with aclosing(self.session_log.follow(self.request.session, self.state.sequence)) as records:
+            async for record in records:
+                self.state.apply(record)
+                self._changed.set()
+                if self.state.cancelled or self.state.crawled is not None:
+                    return
+
+    async def _crawl(self) -> Ending:
+        await self._report("starting")
+        try:
+            async with aclosing(self.crawls.read(self.request, self._report)) as pages:
+                async for page in pages:
+                    self.pages, self.way = page.number, page.way
+                    await self._report("crawling")
+                    if await self._emit(page.media):
+                        return Ending(Reason.LIMIT)
+        except CrawlFailed as error:
+            log.warning("crawl failed", reason=str(error.reason), why=str(error))
+            return Ending(error.reason, str(error))
+        return Ending(Reason.EXHAUSTED)
+
+    async def _emit(self, media: list[RawMedia]) -> bool:
+        """Emits what has not been emitted yet, as far as the limit lets it; returns whether the limit is reached."""
+        todo = [one for one in media if one.item not in self.emitted]
+        while todo:
+            room = await self._room()
+            if room == 0:
+                return True
+            now, todo = todo[:room], todo[room:]
+            first = not self.emitted
+            self.emitted.update(one.item for one in now)
+            await asyncio.gather(
+                *(self._publish(one, traced=(first and n == 0) or self._traced()) for n, one in enumerate(now))
+            )
+        return self.state.videos >= self.request.result_limit
+
+    async def _room(self) -> int:
+        """How many items may be emitted now: waits for one at least; 0 means that the limit is reached."""
+        limit = self.request.result_limit
+        while self.state.videos < limit:
+            waiting = len(self.emitted) - len(self.state.outcomes)
+            room = min(limit - self.state.videos, WINDOW) - waiting
+            if room > 0:
+                return room
+            self._changed.clear()
+            await self._changed.wait()
+        return 0
+
+    async def _publish(self, media: RawMedia, *, traced: bool) -> None:
+        subject = subjects.raw(media.session, media.item)
+        with suppress(AlreadyExists):  # emitted by an earlier attempt
+            if traced:
+                with message_span("send", subjects.RAW_TEMPLATE, SpanKind.PRODUCER):
+                    await self.session_log.bus.publish(subject, encode(media), headers=inject(), fence=self.fence)
+            else:
+                headers = inject(context=unrecorded())
+                await self.session_log.bus.publish(subject, encode(media), headers=headers, fence=self.fence)
+
+    def _traced(self) -> bool:
+        return random.random() < self.crawls.traced_share
+
+    async def _report(self, state: str, waiting_for: str | None = None, waiting_until: float | None = None) -> None:
+        record = ProgressRecord(
+            state=state, pages=self.pages, way=self.way, waiting_for=waiting_for, waiting_until=waiting_until
+        )
+        await self.session_log.put(self.request.session, subjects.PROGRESS, record)

@@ -1,0 +1,46 @@
+"""Raw media in, resolved media out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from opentelemetry.trace import SpanKind
+
+from libs.common import subjects
+from libs.common.bus import Bus
+from libs.common.cancelled import Cancelled
+from libs.common.errors import AlreadyExists
+from libs.common.messages import DirectMedia, RawMedia, decode, encode
+from libs.common.pull import Delivery
+from libs.common.telemetry import hop_span, inject
+
+Resolve = Callable[[RawMedia], Awaitable[DirectMedia]]
+
+
+class Transform:
+    """Handles raw media: each is resolved, then published, then acknowledged, in this order."""
+
+    def __init__(self, bus: Bus, cancelled: Cancelled, resolve: Resolve) -> None:
+        self.bus = bus
+        self.cancelled = cancelled
+        self.resolve = resolve
+
+    async def handle(self, delivery: Delivery) -> None:
+        """One raw media; the same one again is published again, and settles to the same outcome."""
+        session, _ = subjects.item_key(delivery.subject)
+        if session in self.cancelled:
+            return
+        direct = await self.resolve(decode(delivery.body, RawMedia))
+        if session not in self.cancelled:
+            await self._publish(direct)
+
+    async def give_up(self, delivery: Delivery, why: str) -> None:
+        """Sends an item on that cannot be handled, so that it gets its outcome."""
+        session, item = subjects.item_key(delivery.subject)
+        await self._publish(DirectMedia(session=session, item=item, unavailable=f"failed: {why}"[:200]))
+
+    async def _publish(self, direct: DirectMedia) -> None:
+        with hop_span("send", subjects.DIRECT_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
+            subject = subjects.direct(direct.session, direct.item)
+            await self.bus.publish(subject, encode(direct), headers=inject())
