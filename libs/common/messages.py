@@ -16,7 +16,7 @@ from libs.common.errors import MalformedMessage
 VERSION = 1  # of every body here; a body of a higher major version is refused, see `decode`
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True):
     """What all bodies share."""
 
     version: int = VERSION
@@ -53,7 +53,7 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     promoted: bool = False
 
 
-class SearchRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
+class SearchRequest(Message, frozen=True, kw_only=True):
     """Hop 1, `search.requests.<session>`: what a client asked for.
 
     `result_limit` counts distinct videos. `requested_at` is seconds since 1970. `deadline_s` is how many seconds
@@ -88,7 +88,7 @@ class Reason(StrEnum):
         return self not in (Reason.LIMIT, Reason.EXHAUSTED, Reason.CANCELLED, Reason.DEADLINE)
 
 
-class Lease(Message, frozen=True, kw_only=True, omit_defaults=True):
+class Lease(Message, frozen=True, kw_only=True):
     """The crawl's fence, `media.lease.<session>.<attempt>`.
 
     The closing record's attempt is `end`; it says why the crawl ended, so that whoever finds it can finish the closing.
@@ -114,7 +114,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_ms: int | None = None
 
 
-class RawMedia(Message, frozen=True, kw_only=True, omit_defaults=True):
+class RawMedia(Message, frozen=True, kw_only=True):
     """Hop 2, `media.raw.<session>.<item>`: one video as the site gave it, not yet resolved.
 
     `variants` is empty for an embed, which has `embed_url`. `captions` maps a locale to an address.
@@ -177,7 +177,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     pin: Pin = Pin()
 
 
-class DirectMedia(Message, frozen=True, kw_only=True, omit_defaults=True):
+class DirectMedia(Message, frozen=True, kw_only=True):
     """Hop 3, `media.direct.<session>.<item>`: a resolved item; exactly one of `video` and `unavailable` is set.
 
     `unavailable` is the reason why there is no usable media.
@@ -193,13 +193,13 @@ class DirectMedia(Message, frozen=True, kw_only=True, omit_defaults=True):
 # Hop 4, the session log: records in the bucket `results`, one key each.
 
 
-class RequestRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+class RequestRecord(Message, frozen=True, kw_only=True):
     """`<session>.request`, written by the gateway."""
 
     request: SearchRequest
 
 
-class VideoRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+class VideoRecord(Message, frozen=True, kw_only=True):
     """`<session>.video.<signature>`, written by dedup: the claim and the result in one."""
 
     item: str
@@ -207,21 +207,21 @@ class VideoRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
     captured_at: float = 0.0
 
 
-class RepeatRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+class RepeatRecord(Message, frozen=True, kw_only=True):
     """`<session>.repeat.<item>`, written by dedup: this item repeats a video already given."""
 
     item: str
     signature: str
 
 
-class UnavailableRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+class UnavailableRecord(Message, frozen=True, kw_only=True):
     """`<session>.unavailable.<item>`, written by dedup: no usable media, with the reason."""
 
     item: str
     reason: str
 
 
-class ProgressRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+class ProgressRecord(Message, frozen=True, kw_only=True):
     """`<session>.progress`, written by the crawler: its latest state.
 
     `way` is `feed` or `page`; `waiting_until` is seconds since 1970 while something is being waited for, and
@@ -235,7 +235,7 @@ class ProgressRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
     waiting_until: float | None = None
 
 
-class CrawledRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+class CrawledRecord(Message, frozen=True, kw_only=True):
     """`<session>.crawled`: the crawl is over; `items` is the number of distinct items it emitted.
 
     `message` says in a sentence what happened and what to do, where `reason` is a failure.
@@ -246,7 +246,7 @@ class CrawledRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
     message: str | None = None
 
 
-class CancelRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+class CancelRecord(Message, frozen=True, kw_only=True):
     """`<session>.cancel`, written by the gateway: the client asked to stop."""
 
     requested_at: float

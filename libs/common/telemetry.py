@@ -78,20 +78,21 @@ def set_up_logs(settings: Settings, service: str) -> None:
 
 @contextmanager
 def telemetry(settings: Settings, service: str) -> Iterator[None]:
-    """Logs and traces of `service`; at the end what is still queued is sent. Without an endpoint nothing is."""
+    """Logs and traces of `service`; at the end what is still queued is sent. Without an endpoint nothing is.
+
+    There is always a provider, so that log lines carry trace ids and messages carry `traceparent` in any case.
+    """
     set_up_logs(settings, service)
-    if settings.otel_exporter_otlp_endpoint is None:
-        yield
-        return
     provider = TracerProvider(resource=Resource.create({"service.name": f"pinstream-{service}"}))
-    provider.add_span_processor(
-        BatchSpanProcessor(
-            OTLPSpanExporter(),
-            max_queue_size=SPAN_QUEUE,
-            schedule_delay_millis=SPAN_DELAY_MS,
-            max_export_batch_size=4096,
+    if settings.otel_exporter_otlp_endpoint is not None:
+        provider.add_span_processor(
+            BatchSpanProcessor(
+                OTLPSpanExporter(),
+                max_queue_size=SPAN_QUEUE,
+                schedule_delay_millis=SPAN_DELAY_MS,
+                max_export_batch_size=4096,
+            )
         )
-    )
     trace.set_tracer_provider(provider)
     try:
         yield

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from libs.common.messages import (
+    CancelRecord,
+    CrawledRecord,
+    Kind,
+    Message,
+    ProgressRecord,
+    Reason,
+    RepeatRecord,
+    RequestRecord,
+    SearchRequest,
+    UnavailableRecord,
+    Video,
+    VideoRecord,
+)
+from libs.common.session_log import Record, SessionState
+
+REQUEST = RequestRecord(request=SearchRequest(session="s", query="q", result_limit=9, requested_at=0.0))
+
+
+def video(item: str) -> VideoRecord:
+    return VideoRecord(item=item, video=Video(id=item, url="u", kind=Kind.MP4, verified=True))
+
+
+def fold(*messages: Message) -> SessionState:
+    state = SessionState()
+    for sequence, message in enumerate(messages, start=1):
+        state.apply(Record("s", sequence, float(sequence), message, {}))
+    return state
+
+
+def test_a_session_completes_where_the_count_and_the_outcomes_meet() -> None:
+    outcomes = [video("1-0"), RepeatRecord(item="2-0", signature="1-0"), UnavailableRecord(item="3-0", reason="x")]
+    for order in itertools.permutations([*outcomes, CrawledRecord(reason=Reason.EXHAUSTED, items=3)]):
+        state = fold(REQUEST, *order)
+        assert state.completed_at == 5
+        assert (state.videos, state.repeats, state.unavailable) == (1, 1, 1)
+
+
+def test_a_session_with_no_items_completes_when_the_crawl_is_over() -> None:
+    assert fold(REQUEST, CrawledRecord(reason=Reason.EXHAUSTED, items=0)).completed_at == 2
+
+
+def test_an_item_has_one_outcome_the_first() -> None:
+    state = fold(REQUEST, video("1-0"), UnavailableRecord(item="1-0", reason="deadline"))
+    assert (state.videos, state.unavailable) == (1, 0)
+
+
+def test_a_cancelled_session_waits_for_no_outcome_and_nothing_counts_after_it() -> None:
+    state = fold(REQUEST, CancelRecord(requested_at=0.0), CrawledRecord(reason=Reason.CANCELLED, items=7), video("1-0"))
+    assert (state.completed_at, state.videos) == (3, 0)
+
+
+def test_times_are_the_brokers() -> None:
+    state = fold(REQUEST, ProgressRecord(state="crawling"), video("1-0"), video("2-0"))
+    assert (state.requested_at, state.first_video_at) == (1.0, 3.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_records_seen_twice_or_late_change_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+    messages: list[Message] = [REQUEST, *(video(f"{n}-0") for n in range(20))]
+    records = [Record("s", n, float(n), message, {}) for n, message in enumerate(messages, start=1)]
+    once, again = SessionState(), SessionState()
+    for record in records:
+        once.apply(record)
+        again.apply(record)
+        again.apply(rng.choice(records[: record.sequence]))
+    assert (once.videos, once.sequence) == (again.videos, again.sequence)

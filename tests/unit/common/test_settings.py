@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from libs.common.errors import BadSetting
+from libs.common.settings import Settings, UpstreamSettings, describe, from_environment
+
+SERVICES = ["services.gateway", "services.crawler", "services.transformer", "services.dedup", "libs.common.streams"]
+
+
+def test_defaults_work_and_lists_are_split() -> None:
+    assert from_environment(UpstreamSettings, {}).site_url == "https://www.pinterest.com"
+    found = from_environment(UpstreamSettings, {"MEDIA_HOSTS": "pinimg.com, 127.0.0.1:8800", "SITE_URL": ""})
+    assert found.media_hosts == ("pinimg.com", "127.0.0.1:8800")
+    assert found.site_url == "https://www.pinterest.com"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HEALTH_PORT", "many"),
+        ("HEALTH_PORT", "70000"),
+        ("LOG_LEVEL", "LOUD"),
+        ("DRAIN_TIMEOUT_S", "0"),
+        ("SITE_URL", "pinterest"),
+        ("UPSTREAM_PROXY", "socks5://x"),
+        ("UPSTREAM_CA_FILE", "/no/such/file.pem"),
+    ],
+)
+def test_a_bad_value_is_refused_by_the_name_of_its_variable(name: str, value: str) -> None:
+    with pytest.raises(BadSetting, match=name):
+        from_environment(UpstreamSettings, {name: value})
+
+
+def test_every_setting_is_described() -> None:
+    for line in describe(UpstreamSettings, "x", "y").split("\n  "):
+        assert "\n      \n" not in line
+    assert "NATS_URL" in describe(Settings, "x", "y")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_lists_its_settings(service: str) -> None:
+    help_ = subprocess.run([sys.executable, "-m", service, "--help"], capture_output=True, text=True, check=True)
+    assert "NATS_URL" in help_.stdout
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_with_a_bad_setting_exits_with_78_and_names_it(service: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", service], capture_output=True, text=True, check=False, env={"HEALTH_PORT": "x"}
+    )
+    assert done.returncode == 78
+    assert "HEALTH_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_without_a_broker_exits_with_69_and_says_what_to_do(service: str) -> None:
+    environ = {"NATS_URL": "nats://127.0.0.1:1", "GATEWAY_PORT": "0", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-m", service], capture_output=True, text=True, check=False, env=environ, timeout=60
+    )
+    assert done.returncode == 69, done.stderr
+    assert "set NATS_URL" in done.stderr
+    assert "Traceback" not in done.stderr
