@@ -35,7 +35,7 @@ from libs.common.pull import Delivery, Superseded
 from libs.common.session_log import SessionLog, SessionState
 from libs.common.telemetry import inject, message_span, unrecorded
 from services.crawler.failure import CrawlFailed
-from services.crawler.reading import PageRead
+from services.crawler.page_read import PageRead
 
 WINDOW = 200  # items of a session without an outcome, so that one of thousands does not make one of twenty wait
 MAX_ATTEMPTS = 5  # deliveries of one request; what kills its crawler five times is given up
@@ -128,7 +128,8 @@ class Attempt:
                 ending = Ending(Reason.CANCELLED)
             else:
                 ending = await self._until_over(left_s)
-            items = await close(self.session_log, session, ending, self.fence)
+            forced = ending.reason in (Reason.CANCELLED, Reason.DEADLINE)  # others may be closing it just now too
+            items = await close(self.session_log, session, ending, None if forced else self.fence)
         except Fenced as error:
             raise Superseded(str(error)) from error
         log.info("crawled", reason=str(ending.reason), items=items, pages=self.pages, message=ending.message)

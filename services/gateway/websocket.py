@@ -36,6 +36,7 @@ from services.gateway.operations import InvalidOperation, parse_operation
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 
+CLOSE_S = 20.0  # a close frame waits behind what the client has not read yet
 COME_BACK_S = 5.0  # what a client is told to wait while the broker is away
 
 log = structlog.get_logger()
@@ -51,10 +52,37 @@ class Connection:
         self.settings = settings
         self._sending = asyncio.Lock()
         self._following: dict[str, asyncio.Task[None]] = {}
+        self._stuck = asyncio.Event()
         self._closing = False
 
     async def serve(self) -> None:
         """Until the client leaves or is closed."""
+        receiving = asyncio.create_task(self._receive(), name="receive")
+        stuck = asyncio.create_task(self._stuck.wait(), name="stuck")
+        try:
+            await asyncio.wait({receiving, stuck}, return_when=asyncio.FIRST_COMPLETED)
+            if receiving.done():
+                receiving.result()
+        finally:
+            tasks = [receiving, stuck, *self._following.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._stuck.is_set():
+            await self.close(CloseCode.SLOW_CONSUMER, "too slow; resume after the last sequence")
+
+    async def close(self, code: int, reason: str) -> None:
+        """Closes the connection; the client may come back and resume. One that reads nothing is dropped in the end."""
+        if self._closing:
+            return
+        self._closing = True
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self.websocket.close(code, reason)
+        except (TimeoutError, WebSocketDisconnect, RuntimeError) as error:
+            log.info("the client did not take the close", code=code, error=str(error))
+
+    async def _receive(self) -> None:
         try:
             while True:
                 message = await self.websocket.receive()
@@ -64,17 +92,6 @@ class Connection:
         except (WebSocketDisconnect, RuntimeError) as error:
             if not self._closing and not isinstance(error, WebSocketDisconnect):
                 raise  # Starlette's word for a send or receive after the close is RuntimeError
-        finally:
-            for task in self._following.values():
-                task.cancel()
-            await asyncio.gather(*self._following.values(), return_exceptions=True)
-
-    async def close(self, code: int, reason: str) -> None:
-        """Closes the connection; the client may come back and resume."""
-        if not self._closing:
-            self._closing = True
-            async with asyncio.timeout(1):
-                await self.websocket.close(code, reason)
 
     async def _received(self, message: MutableMapping[str, Any]) -> None:
         text = message.get("text")
@@ -182,13 +199,13 @@ class Connection:
         )
 
     async def _send(self, frame: AnyFrame) -> None:
-        """Sends a frame; a client that does not take it in time is closed with 4008."""
+        """Sends a frame; a client that does not take it in time gets no more of them and is closed with 4008."""
         try:
             async with asyncio.timeout(self.settings.send_timeout_s), self._sending:
                 await self.websocket.send_text(encode_frame(frame))
         except TimeoutError:
             log.warning("client too slow", timeout_s=self.settings.send_timeout_s)
-            await self.close(CloseCode.SLOW_CONSUMER, "too slow; resume after the last sequence")
+            self._stuck.set()
 
 
 @asynccontextmanager
