@@ -269,7 +269,8 @@ class PullLoop:
         """Gives a message up: its outcome first, then the letter, then the ack, so that a crash repeats it all."""
         try:
             await self.gave_up(delivery, why)
-            headers = {**delivery.headers, "Pinstream-Reason": why.replace("\n", " ")[:500]}
+            headers = {_kept(name): value for name, value in delivery.headers.items()}
+            headers["Pinstream-Reason"] = why.replace("\n", " ")[:500]
             letter = subjects.dead_letter(self.durable, delivery.subject)
             await self.bus.publish(letter, delivery.body, headers=headers)
         except (BrokerUnavailable, PublishRefused) as error:
@@ -301,6 +302,11 @@ class PullLoop:
         if left:
             log.info("handing back", consumer=self.durable, messages=len(left))
             await asyncio.wait(left, timeout=2)
+
+
+def _kept(header: str) -> str:
+    """A dead letter's name for a header: the broker would act on its own ones again."""
+    return f"Original-{header}" if header.lower().startswith("nats-") else header
 
 
 def _nak(delay_s: float) -> bytes:

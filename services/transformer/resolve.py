@@ -1,6 +1,6 @@
 """Which addresses may be a video's file, best first: RawMedia → candidates. No I/O.
 
-The stages follow `docs/` and the site's facts: what the site listed (0), the legacy family (1), the current family
+The stages: what the site listed (0), the legacy family (1), the current family
 by its master playlist (2), the older folder of the current family (3), what the site says when asked (4), HLS (5).
 """
 
@@ -71,7 +71,7 @@ def legacy(variants: Sequence[Variant]) -> list[Candidate]:
 
 
 def current(spot: Place, ladder: Ladder | None) -> list[Candidate]:
-    """Stage 2: the H.264 file beside each rung of `ladder`, largest first, then at the usual widths, for ladders lie."""
+    """Stage 2: the H.264 file beside each rung, largest first, then at the usual widths, for ladders lie."""
     return _beside(spot, ladder, "expMp4", "h264")
 
 
@@ -95,15 +95,17 @@ def current_places(variants: Sequence[Variant]) -> list[Place]:
 def streams(variants: Sequence[Variant]) -> list[Candidate]:
     """Stage 5: HLS addresses: masters as listed, masters as guessed, then single rungs; H.264 before other codecs."""
     named = [
-        Candidate(item.url, 5, codec_of(item.url, item.key), item.width, item.height, item.key != ASKED)
+        Candidate(item.url, 5, codec_of(item.url, item.key), *_listed_size(item), item.key != ASKED)
         for item in variants
         if suffix(item.url) == ".m3u8" and "_audio" not in item.url
     ]
     guessed = [Candidate(spot.master, 5) for spot in _places(variants)]
     whole = [item for item in named if is_master(item.url)]
     rungs = [item for item in named if not is_master(item.url)]
-    ordered = {bare(item.url): item for item in reversed([*whole, *guessed, *rungs])}
-    return sorted(reversed(ordered.values()), key=lambda item: item.codec != "h264")
+    distinct: dict[str, Candidate] = {}
+    for item in [*whole, *guessed, *rungs]:
+        distinct.setdefault(bare(item.url), item)
+    return sorted(distinct.values(), key=lambda item: item.codec != "h264")
 
 
 def _files(variants: Iterable[Variant]) -> list[Candidate]:

@@ -1,0 +1,123 @@
+"""The envelopes that the site's answers and pages come in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from services.crawler.extract import as_pin
+from services.crawler.value import DEPTH, rows, table, text, whole
+
+_INITIAL = re.compile(r'<script[^>]*\bid="__PWS_(?:INITIAL_PROPS|DATA)__"[^>]*>(.*?)</script>', re.DOTALL)
+_REGISTERED = re.compile(r"__PWS_RELAY_REGISTER_COMPLETED_REQUEST__\(\s*")
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer of a resource: its entries, the cursor to the next, and the status that the site says it has.
+
+    `unknown` says in words what was missing or renamed; with `understood` false there was nothing to read.
+    """
+
+    results: list[Any] = []
+    bookmark: str | None = None
+    status: int | None = None
+    complaint: str | None = None
+    understood: bool = True
+    unknown: list[str] = []
+
+
+def read_envelope(document: Any) -> Envelope:
+    """The entries and the cursor of a resource's answer, of whatever shape."""
+    unknown: list[str] = []
+    if not isinstance(document, dict):
+        return Envelope(understood=False, unknown=["the answer is not an object"])
+    response = table(document, "resource_response")
+    error = table(response, "error")
+    if error or text(response.get("status")) == "failure":
+        status = whole(error.get("http_status")) or whole(response.get("http_status")) or 500
+        complaint = text(error.get("message")) or text(response.get("message"))
+        return Envelope(status=status, complaint=complaint, understood=False)
+    if not response:
+        unknown.append("no resource_response")
+    data = response.get("data")
+    results = data if isinstance(data, list) else table(data).get("results")
+    if not isinstance(results, list) and as_pin(data) is not None:
+        results = [data]  # PinResource gives one pin
+    understood = isinstance(results, list)
+    if not isinstance(results, list):
+        unknown.append("data.results is not a list")
+        results = _pin_list(document)
+        understood = bool(results)
+    return Envelope(results=results, bookmark=_bookmark(document, response), understood=understood, unknown=unknown)
+
+
+def embedded(html: str) -> list[Any]:
+    """Entries that a page of the site carries in its HTML, in either of its two shapes."""
+    found: list[Any] = []
+    for document in _documents(html):
+        state = table(document, "initialReduxState") or table(document, "props", "initialReduxState")
+        pins = table(state, "pins")
+        found += list(pins.values()) if pins else _pin_list(document)
+    return found
+
+
+def _documents(html: str) -> Iterator[Any]:
+    decoder = json.JSONDecoder()
+    for match in _INITIAL.finditer(html):
+        yield from _decoded(decoder, match[1].strip(), 0)
+    for match in _REGISTERED.finditer(html):
+        start = _after_first_argument(decoder, html, match.end())
+        if start is not None:
+            yield from _decoded(decoder, html, start)
+
+
+def _after_first_argument(decoder: json.JSONDecoder, html: str, start: int) -> int | None:
+    try:
+        _, end = decoder.raw_decode(html, start)
+    except (ValueError, RecursionError):
+        return None
+    comma = re.compile(r"\s*,\s*").match(html, end)
+    return comma.end() if comma else None
+
+
+def _decoded(decoder: json.JSONDecoder, source: str, start: int) -> Iterator[Any]:
+    try:
+        yield decoder.raw_decode(source, start)[0]
+    except (ValueError, RecursionError):
+        return
+
+
+def _bookmark(document: dict[str, Any], response: dict[str, Any]) -> str | None:
+    options = table(document, "resource", "options")
+    for value in (response.get("bookmark"), *rows(options.get("bookmarks"))[:1]):
+        if found := text(value):
+            return found
+    for key in ("bookmark", "cursor", "next_bookmark"):
+        if found := text(document.get(key)):
+            return found
+    return None
+
+
+def _pin_list(value: Any, depth: int = 0) -> list[Any]:
+    """The longest list or table of pins anywhere in the document."""
+    best: list[Any] = []
+    if depth > DEPTH:
+        return best
+    if isinstance(value, dict):
+        children = list(value.values())
+        if as_pin(value) is not None:
+            best = [value]
+    elif isinstance(value, list):
+        children = value
+    else:
+        return best
+    if sum(as_pin(child) is not None for child in children) > len(best):
+        return children
+    for child in children:
+        inner = _pin_list(child, depth + 1)
+        best = inner if len(inner) > len(best) else best
+    return best

@@ -1,0 +1,244 @@
+"""JSON of the site → found media. Pure; whatever the JSON holds, the answer is a list and never a traceback."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from libs.common.messages import Pin, RawMedia, Variant
+from services.crawler.address import digest, embed_of, is_media, signature_in, signature_of
+from services.crawler.metadata import metadata, pin_id, poster
+from services.crawler.value import DEPTH, link, rows, snake, table, whole
+
+_VIDEO_KEYS = ("videos", "story_pin_data", "carousel_data", "embed")  # a gated stub has none of them
+_NEWER_KEYS = ("entityId", "storyPinData", "carouselData", "gridTitle", "videoList", "isVideo", "dominantColor")
+_PIN_KEYS = ("images", "pinner", "board", "videos", "image_signature", "grid_title", "node_id", "story_pin_data")
+_OTHERS = (  # parts of a pin that describe something else; what plays there is not this pin's video
+    *("pinner", "native_creator", "origin_pinner", "creator", "closeup_attribution", "board", "pinned_to_board"),
+    *("promoter", "images", "link", "rich_summary", "rich_metadata", "related_pins", "aggregated_pin_data"),
+)
+_ADDRESS_KEYS = ("url", "src", "uri", "video_url")
+
+
+class Extraction(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found in one document.
+
+    `pins` counts pins, `stubs` those of them that carry no field where a video could be, as gated answers do.
+    `unknown` says what was not understood, in words: the site has changed.
+    """
+
+    media: list[RawMedia] = []
+    pins: int = 0
+    stubs: list[str] = []
+    unknown: list[str] = []
+
+    @property
+    def gated(self) -> bool:
+        """Whether every pin was a stub."""
+        return self.pins > 0 and len(self.stubs) == self.pins
+
+
+class _Clip(NamedTuple):
+    """One place in a pin that names a video: its JSON, and whose pictures stand for it."""
+
+    video: Any
+    holder: dict[str, Any]
+
+
+def extract(results: list[Any], *, session: str, site: str, captured_at: float = 0.0) -> Extraction:
+    """All media of the pins among `results`, in reading order; `site` is the origin of pin pages."""
+    media: list[RawMedia] = []
+    stubs: list[str] = []
+    unknown: Counter[str] = Counter()
+    pins = 0
+    for entry in results:
+        pin = as_pin(entry)
+        if pin is None:
+            continue
+        pins += 1
+        found, strange = _media_of(pin, session, site, captured_at)
+        media += found
+        unknown.update(strange)
+        if not found and not any(key in pin for key in _VIDEO_KEYS) and (id_ := pin_id(pin)):
+            stubs.append(id_)
+    return Extraction(media=media, pins=pins, stubs=stubs, unknown=[f"{what} ({n})" for what, n in unknown.items()])
+
+
+def as_pin(entry: Any) -> dict[str, Any] | None:
+    """`entry` in the snake_case shape if it is a pin; an entry without a type is one if it looks like one."""
+    if not isinstance(entry, dict):
+        return None
+    kind = entry.get("type", entry.get("__typename"))
+    if isinstance(kind, str) and kind.lower() != "pin":
+        return None
+    if any(key in entry for key in _NEWER_KEYS) or any(key in table(entry, "videos") for key in _NEWER_KEYS):
+        entry = snake(entry)
+    looks = any(key in entry for key in _PIN_KEYS)
+    return entry if pin_id(entry) and (isinstance(kind, str) or looks) else None
+
+
+def _media_of(pin: dict[str, Any], session: str, site: str, captured_at: float) -> tuple[list[RawMedia], list[str]]:
+    strange: list[str] = []
+    words, id_ = metadata(pin, site), pin_id(pin)
+    by_signature: dict[str, RawMedia] = {}  # the same video in two places of a pin is one item
+
+    def add(clip: _Clip, variants: list[Variant]) -> None:
+        signature = _signature(variants)
+        known = by_signature.get(signature)
+        if known is not None:
+            seen = {variant.url for variant in known.variants}
+            merged = [*known.variants, *(variant for variant in variants if variant.url not in seen)]
+            by_signature[signature] = msgspec.structs.replace(known, variants=merged)
+            return
+        item = f"{id_}-{len(by_signature)}"
+        by_signature[signature] = _raw(clip, variants, signature, item, words, pin, session, captured_at)
+
+    for clip in _known_places(pin):
+        if variants := _variants(clip.video):
+            add(clip, variants)
+    for place, clip, variants in _unknown_places(pin):
+        if _signature(variants) not in by_signature:
+            strange.append(f"a video in the unknown place {place}")
+            add(clip, variants)
+    if pin.get("videos") and not by_signature:
+        strange.append("videos without an address")
+    embed = embed_of(table(pin, "embed").get("src"))
+    if embed is None and "embed" not in pin:
+        embed = _embed_elsewhere(pin)
+    if embed:
+        address, canonical = embed
+        signature = digest(canonical)
+        by_signature.setdefault(
+            signature,
+            RawMedia(
+                session=session,
+                item=f"{id_}-{len(by_signature)}",
+                signature=signature,
+                pin=words,
+                embed_url=address,
+                poster_url=poster(pin),
+                captured_at=captured_at,
+            ),
+        )
+    return list(by_signature.values()), strange
+
+
+def _known_places(pin: dict[str, Any]) -> Iterator[_Clip]:
+    yield _Clip(pin.get("videos"), pin)
+    for page in rows(table(pin, "story_pin_data").get("pages")):
+        for block in rows(table(page).get("blocks")):
+            yield _Clip(table(block).get("video"), table(block))
+        yield _Clip(table(page).get("video"), table(page))
+    for slot in rows(table(pin, "carousel_data").get("carousel_slots")):
+        yield _Clip(table(slot).get("videos"), table(slot))
+
+
+def _variants(video: Any) -> list[Variant]:
+    """The renditions of a `videos` object, of a `video` object, or of something shaped like them."""
+    video = table(video)
+    found: dict[str, Variant] = {}
+    lists = [video.get("video_list"), video.get("video_urls"), video.get("variants"), video.get("videos")]
+    for listed in lists:
+        numbered = {f"URL_{n}": row for n, row in enumerate(rows(listed))}
+        for key, row in (listed if isinstance(listed, dict) else numbered).items():
+            if (variant := _variant(key, row)) and variant.url not in found:
+                found[variant.url] = variant
+    return list(found.values())
+
+
+def _variant(key: str, row: Any) -> Variant | None:
+    fields = table(row)
+    candidates = [row] if isinstance(row, str) else [fields.get(name) for name in _ADDRESS_KEYS]
+    address = next((found for value in candidates if (found := link(value)) and is_media(found)), None)
+    if address is None:
+        return None
+    return Variant(
+        key=key,
+        url=address,
+        width=whole(fields.get("width")),
+        height=whole(fields.get("height")),
+        duration_ms=whole(fields.get("duration")) or None,
+    )
+
+
+def _unknown_places(pin: dict[str, Any]) -> Iterator[tuple[str, _Clip, list[Variant]]]:
+    """Videos anywhere else in the pin: where the site renames a field, they are still found."""
+    loose: dict[str, tuple[str, list[Variant]]] = {}
+
+    def walk(value: Any, path: tuple[str, ...], holder: dict[str, Any]) -> Iterator[tuple[str, _Clip, list[Variant]]]:
+        if len(path) > DEPTH:
+            return
+        if isinstance(value, dict):
+            if variants := _variants(value):
+                yield ".".join(path), _Clip(value, holder), variants
+                return
+            for key, inner in value.items():
+                yield from walk(inner, (*path, key), value)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from walk(inner, path, holder)
+        elif isinstance(value, str) and (address := link(value)) and is_media(address) and signature_in(address):
+            rest = loose.setdefault(signature_of(address), (".".join(path[:1]), []))[1]
+            rest.append(Variant(key=_key_in(path), url=address))
+
+    for key, value in pin.items():
+        if key not in _OTHERS and key != "embed":
+            yield from walk(value, (key,), pin)
+    for place, variants in loose.values():
+        yield place, _Clip(None, pin), variants
+
+
+def _embed_elsewhere(pin: dict[str, Any]) -> tuple[str, str] | None:
+    for key, value in pin.items():
+        if key not in _OTHERS and (found := embed_of(table(value).get("src"))):
+            return found
+    return None
+
+
+def _key_in(path: tuple[str, ...]) -> str:
+    return next((key for key in reversed(path) if key.startswith("V_")), path[-1] if path else "url")
+
+
+def _signature(variants: list[Variant]) -> str:
+    """The signature that most renditions carry; order and number of renditions do not change it."""
+    named = Counter(found for variant in variants if (found := signature_in(variant.url)))
+    if named:
+        return min(named, key=lambda signature: (-named[signature], signature))
+    return signature_of(min(variants, key=lambda variant: (".m3u8" not in variant.url, variant.key)).url)
+
+
+def _raw(
+    clip: _Clip,
+    variants: list[Variant],
+    signature: str,
+    item: str,
+    words: Pin,
+    pin: dict[str, Any],
+    session: str,
+    captured_at: float,
+) -> RawMedia:
+    listed = table(clip.video).get("video_list")
+    fields = [table(row) for row in (listed.values() if isinstance(listed, dict) else rows(listed))]
+    thumbnails = (link(row.get("thumbnail")) for row in fields)
+    captions: dict[str, str] = {}
+    for row in fields:
+        for locale, value in table(row, "captions_urls").items():
+            if address := link(value):
+                captions.setdefault(locale, address)
+    largest = max(variants, key=lambda variant: (variant.width or 0) * (variant.height or 0))
+    return RawMedia(
+        session=session,
+        item=item,
+        signature=signature,
+        pin=words,
+        variants=variants,
+        poster_url=next((found for found in thumbnails if found), None) or poster(clip.holder) or poster(pin),
+        captions=captions,
+        duration_ms=max(variant.duration_ms or 0 for variant in variants) or None,
+        width=largest.width,
+        height=largest.height,
+        captured_at=captured_at,
+    )

@@ -1,0 +1,185 @@
+"""How Chromium is found and started: its executable, flags, sandbox, way out and trust."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import tempfile
+from base64 import b64encode
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from playwright.async_api import Browser, Error, Playwright
+
+from libs.common.errors import StartFailed
+from services.crawler.settings import CrawlerSettings
+
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+NO_BROWSER = "No Chromium was found; apt-get install chromium, or set BROWSER_EXECUTABLE."
+NO_CERTUTIL = "UPSTREAM_CA_FILE is set, but certutil is missing, without which Chromium cannot be told of it; "
+LAUNCH_TIMEOUT_MS = 30_000
+
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_FLAGS = (  # Playwright's own turn off background networking, updates, sync, extensions, first run and sound
+    "--disable-quic",
+    "--disable-domain-reliability",
+    "--no-pings",
+    "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--disable-features=WebRtcHideLocalIpsWithMdns,MediaRouter,OptimizationHints,Translate,AutofillServerCommunication",
+)
+
+log = structlog.get_logger()
+
+
+def find_executable(playwright: Playwright | None, chosen: str | None) -> str:
+    """Chromium's path: the chosen one, Playwright's own, or the first on PATH. Raises StartFailed."""
+    if chosen:
+        return chosen
+    if playwright is not None and Path(own := playwright.chromium.executable_path).is_file():
+        return own
+    for name in NAMES:
+        if found := shutil.which(name):
+            return found
+    raise StartFailed(NO_BROWSER)
+
+
+def allowed_hosts(settings: CrawlerSettings) -> tuple[str, ...]:
+    """The hosts, as suffixes, that the browser may reach: the site's with its subdomains, and the media's."""
+    site = urlsplit(settings.site_url).hostname or ""
+    hosts = [site.removeprefix("www."), *(_host(entry) for entry in settings.media_hosts)]
+    return tuple(dict.fromkeys(host.lower() for host in hosts if host))
+
+
+def is_allowed(hosts: tuple[str, ...], url: str) -> bool:
+    """Whether `url` is on one of `hosts`."""
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    return any(host == suffix or host.endswith("." + suffix) for suffix in hosts)
+
+
+def egress(settings: CrawlerSettings) -> tuple[list[str], dict[str, Any] | None]:
+    """Flags that let nothing out but to the allowed hosts, and Playwright's proxy option.
+
+    Without a proxy no other name resolves, and no other literal either. A proxy resolves names itself, so there the
+    rule alone would hold nothing back: a PAC script sends the allowed hosts to the proxy and all others to the rule.
+    The proxy goes by a secret name, so that a page cannot reach what else is on the proxy's host. Chromium never asks
+    a PAC script about loopback; for a site there (a test's) the proxy gets everything and is trusted to choose.
+    """
+    hosts = allowed_hosts(settings)
+    excluded = [rule for host in hosts for rule in _excluded(host)]
+    if not settings.upstream_proxy:
+        return [f"--host-resolver-rules=MAP * ~NOTFOUND, {', '.join(excluded)}"], None
+    proxy = urlsplit(settings.upstream_proxy)
+    host, port = proxy.hostname or "", proxy.port or (443 if proxy.scheme == "https" else 80)
+    option: dict[str, Any] = {"server": f"{proxy.scheme}://{_bracketed(host)}:{port}", "bypass": "<-loopback>"}
+    if proxy.username:
+        option |= {"username": proxy.username, "password": proxy.password or ""}
+    if any(_is_loopback(allowed) for allowed in hosts):
+        return [f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {_bracketed(host)}"], option
+    secret = f"{token_hex(16)}.invalid" if proxy.scheme == "http" else host  # a TLS proxy's name is in its certificate
+    way = f"{'PROXY' if proxy.scheme == 'http' else 'HTTPS'} {_bracketed(secret)}:{port}"
+    tests = " || ".join(f'host == "{allowed}" || dnsDomainIs(host, ".{allowed}")' for allowed in hosts)
+    script = f'function FindProxyForURL(url, host) {{ return ({tests}) ? "{way}" : "DIRECT"; }}'
+    pac = "data:application/x-ns-proxy-autoconfig;base64," + b64encode(script.encode()).decode()
+    rule = f"EXCLUDE {host}" if secret == host else f"MAP {secret} {_bracketed(host)}"
+    rules = f"{rule}, MAP * ~NOTFOUND" if secret != host else f"MAP * ~NOTFOUND, {rule}"
+    return [f"--host-resolver-rules={rules}", f"--proxy-pac-url={pac}"], option
+
+
+async def start(playwright: Playwright, settings: CrawlerSettings, home: Path | None) -> Browser:
+    """A running Chromium. Raises StartFailed, saying what to do."""
+    executable = find_executable(playwright, settings.browser_executable)
+    flags, proxy = egress(settings)
+    environment: dict[str, str | float | bool] = {**os.environ, **({"HOME": str(home)} if home else {})}
+
+    async def launch(sandbox: bool) -> Browser:
+        return await playwright.chromium.launch(
+            executable_path=executable,
+            headless=True,
+            chromium_sandbox=sandbox,
+            args=[*_FLAGS, *flags],
+            proxy=proxy,  # type: ignore[arg-type]
+            env=environment,
+            timeout=LAUNCH_TIMEOUT_MS,
+            handle_sigint=False,
+            handle_sigterm=False,
+            handle_sighup=False,
+        )
+
+    try:
+        if settings.browser_sandbox == "auto":
+            return await _launch_auto(launch)
+        return await launch(settings.browser_sandbox == "required")
+    except Error as error:
+        raise StartFailed(f"Chromium ({executable}) could not be started: {_why(error)}") from error
+
+
+async def _launch_auto(launch: Any) -> Browser:
+    if os.geteuid() == 0:
+        log.warning("the browser runs without its sandbox, because root started it; run as another user")
+        return await launch(False)  # type: ignore[no-any-return]
+    try:
+        return await launch(True)  # type: ignore[no-any-return]
+    except Error as error:
+        if "sandbox" not in error.message.lower():
+            raise
+        log.warning("the browser runs without its sandbox, because the kernel refuses it; allow user namespaces")
+        return await launch(False)  # type: ignore[no-any-return]
+
+
+async def trust(ca_file: str) -> tempfile.TemporaryDirectory[str]:
+    """A home directory whose NSS database trusts the authorities in `ca_file`; Chromium takes no PEM file."""
+    certutil = shutil.which("certutil")
+    if certutil is None:
+        raise StartFailed(NO_CERTUTIL + "apt-get install libnss3-tools.")
+    found = _PEM.findall(await asyncio.to_thread(Path(ca_file).read_text, errors="replace"))
+    if not found:
+        raise StartFailed(f"UPSTREAM_CA_FILE: {ca_file} holds no certificate in PEM form.")
+    home = tempfile.TemporaryDirectory(prefix="pinstream-browser-")
+    database = f"{home.name}/.pki/nssdb"
+    await asyncio.to_thread(os.makedirs, database)
+    await _run(certutil, "-N", "--empty-password", "-d", f"sql:{database}")
+    for number, pem in enumerate(found):
+        name = f"pinstream-{number}"
+        await _run(certutil, "-A", "-d", f"sql:{database}", "-n", name, "-t", "C,,", "-a", stdin=pem.encode())
+    return home
+
+
+async def _run(*command: str, stdin: bytes = b"") -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate(stdin)
+    if process.returncode:
+        raise StartFailed(f"certutil could not take UPSTREAM_CA_FILE in: {output.decode(errors='replace').strip()}")
+
+
+def _why(error: Error) -> str:
+    if "running as root without --no-sandbox" in error.message.lower():
+        return "BROWSER_SANDBOX is required, but root started it; run as another user."
+    lines = [line.strip() for line in error.message.splitlines() if "err]" in line or "rror" in line]
+    return (lines or [error.message.splitlines()[0]])[0][:300]
+
+
+def _host(entry: str) -> str:
+    return urlsplit(f"//{entry}").hostname or ""
+
+
+def _excluded(host: str) -> tuple[str, ...]:
+    literal = ":" in host or host.replace(".", "").isdigit()
+    return (f"EXCLUDE {_bracketed(host)}",) if literal else (f"EXCLUDE {host}", f"EXCLUDE *.{host}")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.") or host.endswith(".localhost")

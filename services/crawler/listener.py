@@ -1,0 +1,117 @@
+"""Listening to a page through the DevTools protocol: what it asked the search resource, and what it was told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from base64 import b64decode
+from typing import Any
+
+import structlog
+from playwright.async_api import CDPSession, Error
+
+from services.crawler.failure import TIMED_OUT_S, Refused, timed_out, unreachable
+from services.crawler.pinterest import Answer, is_search
+from services.crawler.tab import Tab
+
+_BUFFER = 64 * 1024 * 1024  # bytes of bodies that Chromium keeps for getResponseBody
+
+log = structlog.get_logger()
+
+
+class Listener:
+    """`next` gives answers in the order in which they were complete; use as an async context."""
+
+    def __init__(self, tab: Tab) -> None:
+        self._tab = tab
+        self._heard: asyncio.Queue[Answer | Refused] = asyncio.Queue()
+        self._asked: dict[str, float] = {}  # request id → when
+        self._answers: dict[str, Answer] = {}
+        self._reading: set[asyncio.Task[None]] = set()
+        self._session: CDPSession | None = None
+
+    async def __aenter__(self) -> Listener:
+        self._session = session = await self._tab.context.new_cdp_session(self._tab.page)
+        session.on("Network.requestWillBeSent", self._on_request)
+        session.on("Network.responseReceived", self._on_response)
+        session.on("Network.loadingFinished", self._on_finished)
+        session.on("Network.loadingFailed", self._on_failed)
+        await session.send("Network.enable", {"maxTotalBufferSize": _BUFFER, "maxResourceBufferSize": _BUFFER})
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._reading:
+            task.cancel()
+        await asyncio.gather(*self._reading, return_exceptions=True)
+        if self._session is not None:
+            try:
+                await self._session.detach()
+            except Error as error:
+                log.debug("the page was gone before its listener", why=error.message)
+
+    async def next(self, patience_s: float) -> Answer | None:
+        """The next answer; nothing where the page asked for none in so long. Raises Refused."""
+        while True:
+            try:
+                async with asyncio.timeout(patience_s):
+                    heard = await self._heard.get()
+            except TimeoutError:
+                if not self._asked and not self._reading:
+                    return None
+                if self._asked and time.monotonic() - min(self._asked.values()) > TIMED_OUT_S:
+                    self._asked.clear()
+                    raise timed_out("A request of the site's page") from None
+                continue
+            if isinstance(heard, Refused):
+                raise heard
+            return heard
+
+    def forget(self) -> None:
+        """Drops what a page said that is no longer open."""
+        self._asked.clear()
+        self._answers.clear()
+        while not self._heard.empty():
+            self._heard.get_nowait()
+
+    def _on_request(self, event: dict[str, Any]) -> None:
+        if event.get("type") in ("XHR", "Fetch") and is_search(event["request"]["url"]):
+            self._asked[event["requestId"]] = time.monotonic()
+
+    def _on_response(self, event: dict[str, Any]) -> None:
+        if event["requestId"] not in self._asked:
+            return
+        response = event["response"]
+        headers = {name.lower(): value for name, value in response["headers"].items()}
+        self._answers[event["requestId"]] = Answer(
+            status=response["status"],
+            content_type=response.get("mimeType"),
+            retry_after=headers.get("retry-after"),
+        )
+
+    def _on_finished(self, event: dict[str, Any]) -> None:
+        request = event["requestId"]
+        if self._asked.pop(request, None) is None:
+            return
+        task = asyncio.create_task(self._read(request, self._answers.pop(request, Answer())), name="response body")
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    def _on_failed(self, event: dict[str, Any]) -> None:
+        if self._asked.pop(event["requestId"], None) is not None and not event.get("canceled"):
+            self._answers.pop(event["requestId"], None)
+            self._heard.put_nowait(unreachable(str(event.get("errorText", "")).removeprefix("net::")))
+
+    async def _read(self, request: str, answer: Answer) -> None:
+        assert self._session is not None
+        try:
+            got = await self._session.send("Network.getResponseBody", {"requestId": request})
+        except Error as error:
+            log.info("an answer of the page could not be read", why=error.message)
+            self._heard.put_nowait(unreachable("the answer was lost"))
+            return
+        body = got["body"]
+        if got.get("base64Encoded"):
+            body = b64decode(body).decode("utf-8", "replace")
+        self._heard.put_nowait(
+            Answer(status=answer.status, content_type=answer.content_type, retry_after=answer.retry_after, body=body)
+        )

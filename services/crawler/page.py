@@ -1,0 +1,207 @@
+"""The page way: open the search page as a visitor does, listen to what it is told, and scroll for more.
+
+The page asks for gated results, which hold no videos, so its own requests are changed on their way to ask for full
+pins. Where the site gives stubs all the same, each is asked for by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator
+
+import structlog
+from playwright.async_api import Error, Request, Route
+
+from libs.common.messages import Pin, RawMedia, Reason, SearchRequest, Variant
+from services.crawler import pinterest
+from services.crawler.address import signature_in
+from services.crawler.envelope import Envelope, embedded
+from services.crawler.extract import Extraction, extract
+from services.crawler.failure import Refused, from_playwright
+from services.crawler.feed import ask
+from services.crawler.listener import Listener
+from services.crawler.pacing import Pacer, Patience
+from services.crawler.page_read import PageRead, page_read, page_span
+from services.crawler.tab import Tab
+
+WAY = "page"
+NUDGES = 4  # scrolls without an answer, after which the page is taken to be at its end
+NUDGE_S = 1.2  # after each; a page that failed waits a second itself before it tries again
+PINS_AT_ONCE = 4  # stubs asked for side by side, at the common pace
+STALLED = "The site's page stopped giving results without an end; try again later, or update this program."
+NOTHING = "The site's page asked for no results in a way that is known here; update this program."
+
+_SCROLL = """(back) => {
+  const root = document.scrollingElement ?? document.documentElement;
+  if (back) window.scrollTo(0, Math.max(0, root.scrollHeight - 3 * innerHeight));
+  requestAnimationFrame(() => window.scrollTo(0, root.scrollHeight));
+}"""
+
+log = structlog.get_logger()
+
+
+class Scroll:
+    """A crawl by the page; what it has given survives a page that must be opened anew."""
+
+    def __init__(self, request: SearchRequest, site: str, pacer: Pacer, patience: Patience) -> None:
+        self._request = request
+        self._site = site
+        self._pacer = pacer
+        self._patience = patience
+        self._number = 0
+        self._given: set[str] = set()
+        self._signatures: set[str] = set()
+        self._asked_pins: set[str] = set()
+        self._pins = 0
+        self._unknown: list[str] = []
+        self._confirmed = False
+
+    async def read(self, tab: Tab) -> AsyncGenerator[PageRead, None]:
+        """The pages from the top to the end. Raises Refused or BrowserFailed."""
+        tab.rendering = True
+        try:
+            await tab.page.route(re.compile(f"^{re.escape(self._site)}/(resource|_)"), self._on_request)
+            async with Listener(tab) as listener:
+                while True:
+                    try:
+                        async for page in self._once(tab, listener):
+                            yield page
+                        break
+                    except Refused as refusal:
+                        await self._patience.wait(refusal)
+        except Error as error:
+            raise from_playwright(error, "The site's page") from error
+        if noted := self._noted(tab):
+            self._number += 1
+            yield PageRead(number=self._number, way=WAY, media=noted)
+        if self._unknown and not self._signatures:
+            what = "; ".join(self._unknown[:3])
+            raise Refused(Reason.UPSTREAM_CHANGED, f"No video could be read from the site's page ({what}).")
+
+    async def _once(self, tab: Tab, listener: Listener) -> AsyncGenerator[PageRead, None]:
+        """From one opening of the page to its end. Raises Refused, for good or for another opening."""
+        listener.forget()
+        tab.left()
+        html = await tab.goto(pinterest.search_path(self._request.query))
+        entries = embedded(html)
+        if entries:
+            async for page in self._take(tab, Envelope(results=entries)):
+                yield page
+        bookmark: str | None = None
+        heard, fullest, nudges = 0, 0, 0
+        while nudges < NUDGES:
+            await tab.page.evaluate(_SCROLL, nudges > 1)
+            answer = await self._next(listener)
+            if answer is None:
+                nudges += 1
+                continue
+            envelope = pinterest.envelope_in(answer)
+            self._patience.answered()
+            nudges, heard = 0, heard + 1
+            async for page in self._take(tab, envelope):
+                yield page
+            bookmark = envelope.bookmark
+            if pinterest.is_end(bookmark):
+                full = bookmark is None and len(envelope.results) >= max(fullest, pinterest.USUAL_PAGE_SIZE)
+                if not full or self._confirmed:
+                    return
+                self._confirmed = True  # a fault of the moment gives no cursor, as an end may: look once more
+                raise Refused(Reason.UPSTREAM_CHANGED, STALLED, transient=True)
+            fullest = max(fullest, len(envelope.results))
+        if heard:
+            raise Refused(Reason.UPSTREAM_CHANGED, STALLED, transient=True)
+        if not entries:
+            raise Refused(Reason.UPSTREAM_CHANGED, NOTHING, transient=True)
+
+    async def _next(self, listener: Listener) -> pinterest.Answer | None:
+        """The next answer. A page that was refused tries again by itself: after a pause it gets the chance to."""
+        try:
+            return await listener.next(NUDGE_S)
+        except Refused as refusal:
+            await self._patience.wait(refusal)
+            return None
+
+    async def _take(self, tab: Tab, envelope: Envelope) -> AsyncGenerator[PageRead, None]:
+        with page_span(WAY, self._number + 1) as span:
+            extraction = self._extract(envelope.results)
+            self._number += 1
+            read = page_read(WAY, self._number, extraction, span, envelope.unknown)
+        if read.unknown:
+            log.warning("the site's page is not as it was", unknown=read.unknown, page=self._number)
+            self._unknown += read.unknown[: 10 - len(self._unknown)]
+        if extraction.media or not extraction.gated:
+            yield self._new(read)
+        if extraction.gated:
+            async for page in self._by_pin(tab, self._worth_asking(envelope.results, extraction.stubs)):
+                yield page
+
+    def _worth_asking(self, results: list[object], stubs: list[str]) -> list[str]:
+        """The stubs, those with a badge for videos first."""
+        badged = {str(entry.get("id")) for entry in results if isinstance(entry, dict) and entry.get("grid_badge")}
+        fresh = [stub for stub in dict.fromkeys(stubs) if stub not in self._asked_pins]
+        return sorted(fresh, key=lambda stub: stub not in badged)
+
+    async def _by_pin(self, tab: Tab, pins: list[str]) -> AsyncGenerator[PageRead, None]:
+        for start in range(0, len(pins), PINS_AT_ONCE):
+            batch = pins[start : start + PINS_AT_ONCE]
+            with page_span(WAY, self._number + 1) as span:
+                answers = await asyncio.gather(*(self._pin(tab, pin) for pin in batch))
+                extraction = self._extract([entry for results in answers for entry in results])
+                self._number += 1
+                read = page_read(WAY, self._number, extraction, span, [])
+            self._asked_pins.update(batch)
+            yield self._new(read)
+
+    async def _pin(self, tab: Tab, pin: str) -> list[object]:
+        try:
+            envelope = await self._patience.fresh().of(lambda: ask(tab, pinterest.pin(pin), self._pacer))
+        except Refused as refusal:
+            if refusal.reason is Reason.UPSTREAM_CHANGED:  # a pin that is gone
+                log.info("a pin could not be asked for", pin=pin, why=refusal.message)
+                return []
+            raise
+        return envelope.results
+
+    def _extract(self, results: list[object]) -> Extraction:
+        return extract(results, session=self._request.session, site=self._site, captured_at=time.time())
+
+    def _new(self, read: PageRead) -> PageRead:
+        """Without what an earlier opening of the page gave already."""
+        new = [media for media in read.media if media.item not in self._given]
+        self._given.update(media.item for media in new)
+        self._signatures.update(media.signature for media in new)
+        return PageRead(number=read.number, way=WAY, media=new, pins=read.pins, unknown=read.unknown)
+
+    def _noted(self, tab: Tab) -> list[RawMedia]:
+        """What the page asked to play and no pin told of."""
+        by_signature: dict[str, list[str]] = {}
+        for address in tab.noted:
+            if (signature := signature_in(address)) and signature not in self._signatures:
+                by_signature.setdefault(signature, []).append(address)
+        return [
+            RawMedia(
+                session=self._request.session,
+                item=f"media-{signature[:16]}",
+                signature=signature,
+                pin=Pin(),
+                variants=[Variant(key=f"NOTED_{n}", url=address) for n, address in enumerate(addresses)],
+                captured_at=time.time(),
+            )
+            for signature, addresses in by_signature.items()
+        ]
+
+    async def _on_request(self, route: Route, request: Request) -> None:
+        """The page's own requests to resources: in their turn, and for full pins."""
+        try:
+            if not pinterest.is_search(request.url):
+                await route.fallback()
+                return
+            await self._pacer.turn()
+            if request.method == "POST" and (form := request.post_data):
+                await route.continue_(url=pinterest.ungated(request.url), post_data=pinterest.ungated_form(form))
+            else:
+                await route.continue_(url=pinterest.ungated(request.url))
+        except Error as error:  # the page went away meanwhile
+            log.debug("a request was dropped with its page", why=error.message)

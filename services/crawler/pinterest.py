@@ -1,0 +1,191 @@
+"""All knowledge of the site: its pages, resources, headers, cursors and refusals."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import msgspec
+
+from libs.common.messages import Reason
+from services.crawler.envelope import Envelope, read_envelope
+from services.crawler.failure import Refused
+
+# Half as many requests as with the site's own 25, and a first page that is still small. It never changes within a
+# crawl: a cursor may count in pages.
+PAGE_SIZE = 50
+USUAL_PAGE_SIZE = 25
+EMPTY_PAGES = 3  # in a row, with a live cursor, that are followed: seen in mid-stream
+STALE_PAGES = 5  # in a row without a pin that is new: no search goes on like that
+RETRY_AFTER_CAP_S = 60.0  # who asks for more is not waited for
+
+LOGIN_PAGE = "The site shows a login or consent page instead of results; try again later or from another network."
+
+_END = ("-end-", "")
+_END_PREFIX = "Y2JOb25lO"  # base64 of `cbNone;`
+_SEARCH_HANDLER = "www/search/[scope].js"
+_PIN_HANDLER = "www/pin/[id].js"
+_SEARCH_RESOURCES = ("searchresource", "searchfeedresource", "/_/graphql", "/_graphql")
+
+
+class Asked(NamedTuple):
+    """A request to a resource: a path on the site, and its headers."""
+
+    path: str
+    headers: dict[str, str]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back, as the browser saw it; `error` is set where nothing whole did."""
+
+    status: int = 0
+    content_type: str | None = None
+    retry_after: str | None = None
+    body: str = ""
+    error: str | None = None
+    timed_out: bool = False
+
+
+def search_path(query: str) -> str:
+    """The search page."""
+    return f"/search/videos/?q={quote(query, safe='')}&rs=typed"
+
+
+def search(query: str, bookmark: str | None) -> Asked:
+    """A page of a search for videos, as full pins; `bookmark` is the cursor that the page before gave."""
+    options: dict[str, Any] = {
+        "query": query,
+        "scope": "videos",
+        "rs": "typed",
+        "appliedProductFilters": "---",
+        "auto_correction_disabled": False,
+        "gated": False,
+        "redux_normalize_feed": True,
+        "page_size": PAGE_SIZE,
+        "bookmarks": [bookmark] if bookmark else [],
+    }
+    return _resource("BaseSearchResource", search_path(query), options, _SEARCH_HANDLER)
+
+
+def pin(pin_id: str) -> Asked:
+    """One pin, with all that the site says of it."""
+    options = {"id": pin_id, "field_set_key": "detailed"}
+    return _resource("PinResource", f"/pin/{pin_id}/", options, _PIN_HANDLER)
+
+
+def _resource(name: str, source: str, options: dict[str, Any], handler: str) -> Asked:
+    data = json.dumps({"options": options, "context": {}}, separators=(",", ":"))
+    words = urlencode({"source_url": source, "data": data, "_": str(int(time.time() * 1000))}, quote_via=quote)
+    headers = {
+        "Accept": "application/json, text/javascript, */*, q=0.01",
+        "X-Requested-With": "XMLHttpRequest",
+        "X-Pinterest-AppState": "active",
+        "X-Pinterest-Source-Url": source,
+        "X-Pinterest-PWS-Handler": handler,
+    }
+    return Asked(f"/resource/{name}/get/?{words}", headers)
+
+
+def is_search(url: str) -> bool:
+    """Whether a request of the site's own page asks for search results."""
+    path = urlsplit(url).path.lower()
+    return any(name in path for name in _SEARCH_RESOURCES)
+
+
+def ungated(url: str) -> str:
+    """The same request for full pins: the logged-out page asks with `gated: true`, and gets stubs."""
+    parts = urlsplit(url)
+    words = [(key, _ungated(value) if key == "data" else value) for key, value in parse_qsl(parts.query, True)]
+    return urlunsplit(parts._replace(query=urlencode(words, quote_via=quote)))
+
+
+def ungated_form(body: str) -> str:
+    """The same for a request that carries its options in a form."""
+    words = [(key, _ungated(value) if key == "data" else value) for key, value in parse_qsl(body, True)]
+    return urlencode(words, quote_via=quote)
+
+
+def _ungated(data: str) -> str:
+    try:
+        decoded = json.loads(data)
+        if decoded["options"]["gated"] is not True:
+            return data
+        decoded["options"]["gated"] = False
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return data
+    return json.dumps(decoded, separators=(",", ":"))
+
+
+def is_end(bookmark: str | None) -> bool:
+    """Whether a cursor says that there is no more."""
+    return bookmark is None or bookmark in _END or bookmark.startswith(_END_PREFIX)
+
+
+def is_login(url: str) -> bool:
+    """Whether the site led to its login page."""
+    return urlsplit(url).path.startswith(("/login", "/signup"))
+
+
+def envelope_in(answer: Answer) -> Envelope:
+    """What a resource answered. Raises Refused for all that is no such answer."""
+    body = answer.body.lstrip("\ufeff \t\r\n")
+    is_page = body.startswith("<") or (not body.startswith("{") and "html" in (answer.content_type or ""))
+    if is_page and answer.status < 300:
+        raise Refused(Reason.LOGIN_REQUIRED, LOGIN_PAGE)
+    if refusal := refusal_by(answer.status, answer.retry_after, None):
+        raise refusal
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        message = f"The site's answer is not whole JSON ({error}); try again later, or update this program."
+        raise Refused(Reason.UPSTREAM_CHANGED, message, transient=True) from error
+    envelope = read_envelope(document)
+    if envelope.status is not None and (refusal := refusal_by(envelope.status, answer.retry_after, envelope.complaint)):
+        raise refusal
+    if not envelope.understood:
+        what = "; ".join(envelope.unknown) or envelope.complaint or "an unknown answer"
+        message = f"The site's answer has a shape that is not known here ({what}); update this program."
+        raise Refused(Reason.UPSTREAM_CHANGED, message)
+    return envelope
+
+
+def refusal_by(status: int, retry_after: str | None, complaint: str | None) -> Refused | None:
+    """What a status means: nothing where it is a success."""
+    said = f"HTTP {status}" + (f": {complaint[:80]}" if complaint else "")
+    if status == 429:
+        wait_s = seconds(retry_after)
+        patient = wait_s is None or wait_s <= RETRY_AFTER_CAP_S
+        advice = "try again later" if wait_s is None else f"try again in {wait_s:.0f} s"
+        message = f"The site limits the rate of requests ({said}); {advice}, or lower REQUESTS_PER_SECOND."
+        return Refused(Reason.RATE_LIMITED, message, transient=patient, retry_after_s=wait_s)
+    if status == 401:
+        return Refused(Reason.LOGIN_REQUIRED, f"The site asks for a login ({said}); only public pins can be read.")
+    if status in (403, 451):
+        message = f"The site refuses requests from here ({said}); wait some hours, or crawl from another network."
+        return Refused(Reason.BLOCKED, message)
+    if status >= 500 or status == 408:
+        message = f"The site answers with an error of its own ({said}); try again later."
+        wait_s = seconds(retry_after)
+        return Refused(Reason.UNREACHABLE, message, transient=True, retry_after_s=wait_s)
+    if status >= 400:
+        return Refused(Reason.UPSTREAM_CHANGED, f"The site does not know the request ({said}); update this program.")
+    return None
+
+
+def seconds(retry_after: str | None) -> float | None:
+    """The seconds that a Retry-After header asks for, in either of its forms."""
+    if not retry_after:
+        return None
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit() and len(text) < 9:
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)

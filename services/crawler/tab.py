@@ -1,0 +1,135 @@
+"""A browser context of its own with one page: what a session reads with."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+
+import structlog
+from playwright.async_api import Browser, BrowserContext, Error, Page, Request, Route
+
+from libs.common.messages import Reason
+from services.crawler.address import is_media
+from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, from_playwright, timed_out
+from services.crawler.launch import allowed_hosts, is_allowed
+from services.crawler.pacing import Pacer
+from services.crawler.pinterest import LOGIN_PAGE, is_login, refusal_by
+from services.crawler.settings import CrawlerSettings
+
+FRESH_S = 900.0  # a page kept longer at the site is opened anew, for its cookies
+
+log = structlog.get_logger()
+
+_DROPPED = frozenset({"image", "font", "stylesheet", "media", "texttrack", "manifest", "eventsource", "websocket"})
+_MOST_NOTED = 2_000
+
+
+class Tab:
+    """`noted` are the addresses of media that the page asked for, in order; `rendering` lets its scripts run."""
+
+    def __init__(self, context: BrowserContext, page: Page, settings: CrawlerSettings, pacer: Pacer) -> None:
+        self.context = context
+        self.page = page
+        self.noted: dict[str, None] = {}
+        self.rendering = False
+        self.crashed = False
+        self.last_failure: str | None = None
+        self._settings = settings
+        self._hosts = allowed_hosts(settings)
+        self._pacer = pacer
+        self._landed_at: float | None = None
+        page.on("crash", self._on_crash)
+        page.on("requestfailed", self._on_failure)
+
+    @classmethod
+    async def open(cls, browser: Browser, settings: CrawlerSettings, pacer: Pacer) -> Tab:
+        """A new one, nowhere yet. Raises BrowserFailed."""
+        try:
+            context = await browser.new_context(
+                service_workers="block", accept_downloads=False, permissions=[], locale="en-US"
+            )
+            page = await context.new_page()
+            tab = cls(context, page, settings, pacer)
+            # The feed's own requests are left out: a turn through Python costs each some milliseconds.
+            feed = re.escape(f"{settings.site}/resource/")
+            await context.route(re.compile(f"^(?!{feed})"), tab._on_request)
+        except Error as error:
+            raise BrowserFailed(error.message.split("\n", 1)[0]) from error
+        return tab
+
+    @property
+    def alive(self) -> bool:
+        """Whether the page can still be used."""
+        return not self.crashed and not self.page.is_closed()
+
+    @property
+    def landed(self) -> bool:
+        """Whether the page is at the site, so that fetch works in it as the site's own would."""
+        return self._landed_at is not None and time.monotonic() - self._landed_at < FRESH_S
+
+    def left(self) -> None:
+        """The page is no longer where it was."""
+        self._landed_at = None
+
+    async def land(self) -> None:
+        """Opens the site's first page, unless it is open. Raises Refused or BrowserFailed."""
+        if self.landed:
+            return
+        await self.goto("/")
+
+    async def goto(self, path: str) -> str:
+        """Opens a page of the site and returns its HTML. Raises Refused or BrowserFailed."""
+        self._landed_at = None
+        await self._pacer.turn()
+        try:
+            response = await self.page.goto(self._settings.site + path, wait_until="commit", timeout=TIMED_OUT_S * 1000)
+            self._landed_at = time.monotonic()
+            if response is None or path == "/":
+                return ""  # whatever the status, the page is at the site's origin; the feed's answers tell the rest
+            if refusal := refusal_by(response.status, response.headers.get("retry-after"), None):
+                raise refusal
+            if is_login(self.page.url):
+                raise Refused(Reason.LOGIN_REQUIRED, LOGIN_PAGE)
+            async with asyncio.timeout(TIMED_OUT_S):
+                return await response.text()
+        except TimeoutError as error:
+            raise timed_out("A page of the site") from error
+        except Error as error:
+            if "ERR_HTTP_RESPONSE_CODE_FAILURE" in error.message:  # an error without a body, of which the page is gone
+                message = "The site answers with an error of its own; try again later."
+                raise Refused(Reason.UNREACHABLE, message, transient=True) from error
+            raise from_playwright(error, "A page of the site") from error
+
+    async def close(self) -> None:
+        """Ends the context with all that is in it."""
+        try:
+            await self.context.close()
+        except Error as error:
+            log.debug("a context was gone before it was closed", why=error.message)
+
+    async def _on_request(self, route: Route, request: Request) -> None:
+        try:
+            if is_media(request.url):
+                if len(self.noted) < _MOST_NOTED:
+                    self.noted[request.url] = None
+                await route.abort("blockedbyclient")
+            elif not self._wanted(request):
+                await route.abort("blockedbyclient")
+            else:
+                await route.continue_()
+        except Error as error:  # the page went away meanwhile
+            log.debug("a request was dropped with its page", why=error.message)
+
+    def _wanted(self, request: Request) -> bool:
+        kind = request.resource_type
+        if kind in _DROPPED or not is_allowed(self._hosts, request.url):
+            return False
+        return self.rendering or (kind == "document" and request.is_navigation_request())
+
+    def _on_crash(self, page: Page) -> None:
+        self.crashed = True
+
+    def _on_failure(self, request: Request) -> None:
+        if request.failure and "BLOCKED_BY_CLIENT" not in request.failure:
+            self.last_failure = request.failure

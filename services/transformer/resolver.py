@@ -1,0 +1,146 @@
+"""RawMedia in, DirectMedia out: the arrow of this service."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import structlog
+from async_lru import alru_cache
+from opentelemetry import trace
+
+from libs.common.messages import Alternative, DirectMedia, RawMedia, Variant
+from services.transformer import egress, links
+from services.transformer.address import is_media
+from services.transformer.attempt import Attempt
+from services.transformer.links import Outcome
+from services.transformer.pin_lookup import PinLookup
+from services.transformer.resolve import ASKED, of_video
+from services.transformer.settings import TransformerSettings
+from services.transformer.verify import Prober
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+tracer = trace.get_tracer("services.transformer")
+
+
+class Resolver:
+    """Resolves items, each video once: `async with Resolver(settings) as resolver: await resolver.resolve(raw)`."""
+
+    def __init__(self, settings: TransformerSettings) -> None:
+        self._settings = settings
+        self._client = egress.client(settings)
+        self._prober = Prober(self._client, settings)
+        self._lookup = PinLookup(self._client, settings)
+        self._outcomes = alru_cache(
+            maxsize=settings.cache_size, ttl=settings.cache_ttl_s, key=lambda raw, variants: raw.signature
+        )(self._find)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, type_: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._outcomes.cache_close()
+        await self._prober.close()
+        await self._lookup.close()
+        await self._client.aclose()
+
+    async def resolve(self, raw: RawMedia) -> DirectMedia:
+        """The direct link of `raw`, or the reason why there is none (`no_media`, `host_not_allowed`, `gone`).
+
+        Never raises for what the CDN or the site does: a fault there gives the best candidate, `verified: false`.
+        """
+        if not trace.get_current_span().is_recording():
+            return (await self._resolve(raw))[0]
+        with tracer.start_as_current_span("resolve") as span:
+            direct, outcome, fresh = await self._resolve(raw)
+            span.set_attribute("kind", direct.video.kind if direct.video else f"unavailable: {direct.unavailable}")
+            span.set_attribute("stage", outcome.stage if outcome else -1)
+            span.set_attribute("requests", outcome.requests if outcome and fresh else 0)
+            return direct
+
+    async def _resolve(self, raw: RawMedia) -> tuple[DirectMedia, Outcome | None, bool]:
+        variants = tuple(item for item in of_video(raw.variants, raw.signature) if is_media(item.url))
+        if not variants and raw.embed_url:
+            return links.embed(raw), None, False
+        if variants and not self._prober.allowed(item.url for item in variants):
+            return links.unavailable(raw, "host_not_allowed"), None, False
+        urls = frozenset(item.url for item in variants)
+        fresh = not self._outcomes.cache_contains(raw, variants)
+        outcome = await self._outcomes(raw, variants)
+        if not outcome.stands_for(urls):
+            fresh = True
+            self._outcomes.cache_invalidate(raw, variants)
+            outcome = await self._outcomes(raw, variants)
+        if outcome.link is None:
+            return links.unavailable(raw, outcome.reason or "no_media"), outcome, fresh
+        handable = [item for item in variants if self._prober.may_ask(item.url)]
+        return links.direct(raw, outcome, handable), outcome, fresh
+
+    async def _find(self, raw: RawMedia, variants: tuple[Variant, ...]) -> Outcome:
+        attempt = Attempt(variants, self._prober, self._settings.allow_hevc)
+        file = await self._within(self._settings.item_timeout_s, attempt.file(), attempt)
+        heard = True
+        if file is None and self._worth_asking(raw, attempt):
+            told, heard = await self._ask_site(raw, attempt)
+            if told:
+                file = await self._within(self._settings.item_timeout_s, attempt.file(), attempt)
+        if file is not None:
+            return self._outcome(attempt, links.of_file(*file), file[0].stage, size_bytes=file[1].size_bytes)
+        stream = await self._within(self._settings.request_timeout_s, attempt.stream(), attempt)
+        if stream is not None:
+            return self._outcome(attempt, links.of_stream(*stream), 5, settled=heard and attempt.complete)
+        guess = attempt.best_guess()
+        if guess is None:
+            reason = "gone" if attempt.answers else "no_media"
+            return self._outcome(attempt, None, -1, settled=heard and attempt.complete, reason=reason)
+        log.warning("unverified", item=raw.item, url=guess.url, unanswered=len(attempt.unanswered))
+        return self._outcome(attempt, links.of_guess(guess), guess.stage, settled=False)
+
+    def _worth_asking(self, raw: RawMedia, attempt: Attempt) -> bool:
+        return self._settings.ask_pins and bool(raw.pin.id) and not attempt.silent and not attempt.cut_short
+
+    async def _ask_site(self, raw: RawMedia, attempt: Attempt) -> tuple[bool, bool]:
+        """Whether the site told new addresses, and whether it was heard in full."""
+        known = {item.url for item in attempt.variants} | set(attempt.answers)
+        asking = self._lookup.media(raw.pin.id or "", raw.signature, known, attempt.tally)
+        found, heard = await self._within(self._settings.site_wait_s * 2, asking, attempt) or ([], False)
+        attempt.widen(Variant(key=ASKED, url=url) for url in found)
+        return bool(found), heard
+
+    async def _within(self, limit_s: float, work: Coroutine[Any, Any, T | None], attempt: Attempt) -> T | None:
+        try:
+            async with asyncio.timeout(limit_s):
+                return await work
+        except TimeoutError:
+            attempt.cut_short = True
+            log.warning("item_cut_short", after_s=limit_s, requests=attempt.tally.requests)
+            return None
+
+    def _outcome(
+        self,
+        attempt: Attempt,
+        link: Alternative | None,
+        stage: int,
+        *,
+        settled: bool = True,
+        size_bytes: int | None = None,
+        reason: str | None = None,
+    ) -> Outcome:
+        return Outcome(
+            stage=stage,
+            requests=attempt.tally.requests,
+            link=link,
+            reason=reason,
+            size_bytes=size_bytes,
+            others=tuple(links.of_ladder(ladder) for ladder in attempt.ladders.values() if ladder),
+            denied=frozenset(url for url, answer in attempt.answers.items() if not answer.present),
+            seen=frozenset(item.url for item in attempt.variants),
+            forget_at=None if settled else time.monotonic() + self._settings.unsettled_ttl_s,
+        )
