@@ -1,1 +1,81 @@
-"""placeholder until written"""
+"""The `pinstream` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from libs.client.output import Format
+
+DEFAULT_URL = "ws://127.0.0.1:8080/ws"
+DEFAULT_SITE = "https://www.pinterest.com"
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _pinstream() -> None:
+    """Direct links to the Pinterest videos on a topic, as they are found."""
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="what to look for")],
+    limit: Annotated[int, typer.Option(help="how many distinct videos")] = 50,
+    url: Annotated[str, typer.Option(help="the gateway's WebSocket", envvar="PINSTREAM_URL")] = DEFAULT_URL,
+    format_: Annotated[
+        Format | None, typer.Option("--format", help="default: table on a terminal, else jsonl", show_default=False)
+    ] = None,
+) -> None:
+    """Search at a running gateway and show each video as it arrives."""
+    from libs.client.search import run_search
+
+    raise typer.Exit(run_search(query, limit, url, format_))
+
+
+@app.command()
+def up(
+    site: Annotated[str, typer.Option(help="origin of the site", envvar="SITE_URL")] = DEFAULT_SITE,
+    host: Annotated[str, typer.Option(help="address that the gateway listens on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port of the gateway", min=1, max=65535)] = 8080,
+    crawlers: Annotated[int, typer.Option(min=1, max=16, help="replicas of the crawler")] = 1,
+    transformers: Annotated[int, typer.Option(min=1, max=16, help="replicas of the transformer")] = 1,
+    dedups: Annotated[int, typer.Option(min=1, max=16, help="replicas of dedup")] = 1,
+    store: Annotated[Path | None, typer.Option(help="keep the streams in this directory", show_default=False)] = None,
+) -> None:
+    """Run everything on this machine until Ctrl-C."""
+    from libs.client.local import LocalOptions
+    from libs.client.up import run_up, say
+
+    options = LocalOptions(
+        site_url=site,
+        gateway_host=host,
+        gateway_port=port,
+        crawlers=crawlers,
+        transformers=transformers,
+        dedups=dedups,
+        store=store,
+        say=say,
+    )
+    raise typer.Exit(run_up(options, site))
+
+
+@app.command()
+def doctor(
+    site: Annotated[str | None, typer.Option(help="origin of the site", show_default=False)] = None,
+) -> None:
+    """Say what is missing on this machine, and how to get it."""
+    from libs.client.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(site))
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

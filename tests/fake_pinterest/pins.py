@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from functools import lru_cache
 from random import Random
 
@@ -67,7 +66,7 @@ def search_pin(pin: Pin, topic: str, origins: Origins) -> Json:
     """A pin as a search or a feed gives it."""
     rng = Random(int(pin.id))
     shown = _whole(pin, topic, origins, rng, rich=False)
-    for key in sorted(shown.keys() - _KEPT):
+    for key in [key for key in shown if key not in _KEPT]:
         chance = rng.random()
         if chance < 0.08:
             shown[key] = None
@@ -181,7 +180,7 @@ def _whole(pin: Pin, topic: str, origins: Origins, rng: Random, *, rich: bool) -
         "title": title if rng.random() < 0.8 else "",
         "grid_title": title,
         "description": rng.choice((" ", " ", f"{title}. Notes in the comments.", "#diy #howto")),
-        "created_at": format_datetime(created),
+        "created_at": f"{created:%a, %d %b %Y %H:%M:%S +0000}",
         "dominant_color": colour_of(pin),
         "link": rng.choice((None, "https://example.com/notes")),
         "images": images_json(picture, origins),

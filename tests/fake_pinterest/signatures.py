@@ -14,7 +14,7 @@ MOODS = ("", "cdn_slow", "cdn_down", "cdn_down_once", "cdn_head_forbidden")
 
 
 def digest(*parts: object, size: int = 8) -> bytes:
-    return blake2b("\x1f".join(map(str, parts)).encode(), digest_size=size).digest()
+    return blake2b(repr(parts).encode(), digest_size=size).digest()
 
 
 def number(*parts: object) -> int:

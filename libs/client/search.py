@@ -1,0 +1,66 @@
+"""`pinstream search`: one search, shown as it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import aclosing
+
+from libs.client.client import Client, Search
+from libs.client.errors import GatewayUnreachable, RequestRefused
+from libs.client.output import Format, Renderer, renderer
+from libs.common.frames import Progress, VideoFrame
+
+EX_FAILED = 1
+EX_USAGE = 2
+EX_UNAVAILABLE = 69
+EX_INTERRUPTED = 130
+
+
+async def show(search: Search, view: Renderer) -> int:
+    """Runs `search` to its end in `view`; returns the exit code, having said on standard error what went wrong."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, task.cancel)
+    try:
+        async with aclosing(search.frames()) as frames:
+            async for frame in frames:
+                if isinstance(frame, VideoFrame):
+                    view.video(frame.video)
+                elif isinstance(frame, Progress):
+                    view.progress(frame)
+    except RequestRefused as error:
+        view.finish(None)
+        named = f" ({error.field})" if error.field else ""
+        return _sorry(f"refused{named}: {error.message}", EX_USAGE)
+    except GatewayUnreachable as error:
+        view.finish(None)
+        return _sorry(str(error), EX_UNAVAILABLE)
+    except asyncio.CancelledError:
+        task.uncancel()
+        view.finish(None)
+        return _sorry("cancelled", EX_INTERRUPTED)
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+    completed = search.completed
+    view.finish(completed)
+    if completed is not None and completed.reason.failed:
+        return _sorry(f"{completed.reason}: {completed.message or 'the search could not be finished'}", EX_FAILED)
+    return 0
+
+
+def _sorry(sentence: str, code: int) -> int:
+    print(f"pinstream: {sentence}", file=sys.stderr, flush=True)
+    return code
+
+
+def run_search(query: str, limit: int, url: str, format_: Format | None) -> int:
+    """The command."""
+    client = Client(url)
+
+    async def run() -> int:
+        return await show(client.search(query, limit=limit), renderer(format_, limit))
+
+    return asyncio.run(run())

@@ -1,0 +1,81 @@
+"""The demo: the whole system on this machine, against the stand-in site, for one search."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from libs.client.client import Client
+from libs.client.errors import BrokerMissing, StackFailed
+from libs.client.local import LocalOptions, LocalStack
+from libs.client.output import renderer
+from libs.client.process import die_with_parent
+from libs.client.search import show
+from libs.client.up import interrupted
+
+EX_UNAVAILABLE = 69
+
+
+@asynccontextmanager
+async def stand_in() -> AsyncIterator[str]:
+    """The stand-in's origin while it runs."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.fake_pinterest",
+        "--port=0",
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+    try:
+        assert process.stdout is not None
+        line = await process.stdout.readline()
+        if not line:
+            raise StackFailed("the stand-in site did not start")
+        yield str(json.loads(line)["origin"])
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def demo(query: str, limit: int, keep: bool, site: str | None) -> int:
+    """Runs it; returns the exit code."""
+    async with AsyncExitStack() as running:
+        origin = site or await running.enter_async_context(stand_in())
+        media_hosts = None if site else urlsplit(origin).netloc
+        options = LocalOptions(site_url=origin, media_hosts=media_hosts)
+        stack = await running.enter_async_context(LocalStack(options))
+        code = await show(Client(stack.ws_url).search(query, limit=limit), renderer(None, limit))
+        print(f"web page: {stack.page_url}{'' if keep else '  (with --keep it stays up)'}", file=sys.stderr)
+        if keep and code == 0:
+            print("Ctrl-C stops everything.", file=sys.stderr, flush=True)
+            await interrupted()
+        return code
+
+
+def main(
+    query: Annotated[str, typer.Argument(help="what to look for")] = "ceramic glaze",
+    limit: Annotated[int, typer.Option(help="how many distinct videos")] = 50,
+    keep: Annotated[bool, typer.Option(help="stay up until Ctrl-C")] = False,
+    site: Annotated[str | None, typer.Option(help="another site than the stand-in", show_default=False)] = None,
+) -> None:
+    """One search through the whole system, against the stand-in site."""
+    try:
+        code = asyncio.run(demo(query, limit, keep, site))
+    except (BrokerMissing, StackFailed) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        code = EX_UNAVAILABLE
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    typer.run(main)
