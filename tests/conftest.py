@@ -92,5 +92,5 @@ async def _no_stray_tasks() -> AsyncIterator[None]:
     yield
     await asyncio.sleep(0)
     stray = {task for task in asyncio.all_tasks() - before if not task.done() and not task.cancelling()}
-    stray.discard(asyncio.current_task())  # type: ignore[arg-type]
+    stray.discard(asyncio.current_task())
     assert not stray, f"tasks left running: {stray}"

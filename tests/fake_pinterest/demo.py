@@ -51,7 +51,7 @@ async def demo(query: str, limit: int, keep: bool, site: str | None) -> int:
     """Runs it; returns the exit code."""
     async with AsyncExitStack() as running:
         origin = site or await running.enter_async_context(stand_in())
-        media_hosts = None if site else urlsplit(origin).netloc
+        media_hosts = None if site else str(urlsplit(origin).netloc)
         options = LocalOptions(site_url=origin, media_hosts=media_hosts)
         stack = await running.enter_async_context(LocalStack(options))
         code = await show(Client(stack.ws_url).search(query, limit=limit), renderer(None, limit))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from libs.common import subjects
-from libs.common.bus import Bus
+from libs.common.bus import Bus, Stored
 from libs.common.errors import MalformedMessage
 from libs.common.pull import Delivery, Handler, Later, PullLoop
 from tests.wait import wait_until
@@ -153,7 +153,7 @@ async def test_what_cannot_be_read_is_kept_as_a_dead_letter_with_its_headers(que
     async with Running(queue.loop(handler)):
         await queue.bus.publish(subject, b"\xff", headers={"traceparent": "kept"})
         letter = subjects.dead_letter("worker", subject)
-        found = []
+        found: list[Stored] = []
 
         async def look() -> None:
             while not found:

@@ -162,6 +162,18 @@ async def test_the_pin_resource_tells_a_file_that_nobody_could_guess(cdn: Cdn) -
     assert (video.url, video.verified) == (cdn.origin + secret, True)
 
 
+async def test_the_page_is_asked_too_where_the_resource_tells_only_what_is_denied_or_in_other_codecs(cdn: Cdn) -> None:
+    secret = path("iht", "expMp4", "_720w_r2.mp4")
+    told = [cdn.origin + path("iht", "hevcMp4V3", "_720w.mp4"), cdn.origin + IHT_720]
+    cdn.answers |= {
+        IHT_MASTER: master(720),
+        secret: file,
+        RESOURCE: JSONResponse({"data": told}),
+        "/pin/1/": HTMLResponse(f"<video src='{cdn.origin + secret}'>"),
+    }
+    assert (await resolved(cdn, raw(cdn.origin + IHT_MASTER))).url == cdn.origin + secret
+
+
 @pytest.mark.parametrize("refusal", [403, 429, 500])
 async def test_the_pins_page_tells_it_where_the_resource_does_not_and_a_refusal_loses_nothing(
     cdn: Cdn, refusal: int
@@ -236,7 +248,7 @@ async def test_a_cdn_that_is_down_or_silent_gives_the_best_candidate_unverified(
 
     for known in (IHT_720, IHT_MASTER, IHT_540):
         cdn.answers[known] = fail
-    cdn.head = fail  # type: ignore[assignment]
+    cdn.head = fail
     settings = {"request_timeout_s": 0.1, "item_timeout_s": 1.0}
     listed = await resolved(cdn, raw(cdn.origin + IHT_MASTER, cdn.origin + IHT_720), **settings)
     assert (listed.url, listed.kind, listed.verified) == (cdn.origin + IHT_720, Kind.MP4, False)

@@ -289,7 +289,7 @@ function failed({ id, code, message, field, retry_after_s: wait }) {
   } else {
     if (id === "cancel_extraction") {
       run.cancelling = false;
-      ui.cancel.disabled = false;
+      ui.cancel.ariaDisabled = null;
     }
     notify(text);
   }
@@ -336,7 +336,7 @@ function running(on) {
   const held = document.activeElement === from;
   ui.start.hidden = on;
   ui.cancel.hidden = !on;
-  ui.cancel.disabled = false;
+  ui.cancel.ariaDisabled = null;
   ui.query.readOnly = ui.limit.readOnly = on;
   if (held) to.focus();
 }
@@ -722,8 +722,9 @@ function start(event) {
 }
 
 function cancel() {
+  if (run.cancelling) return;
   run.cancelling = true;
-  ui.cancel.disabled = true;
+  ui.cancel.ariaDisabled = "true"; // disabled would drop the focus
   if (!run.asked && !run.session) {
     abandon(null);
     return;
