@@ -9,6 +9,7 @@ import structlog
 
 from libs.common.messages import Variant
 from services.transformer.address import Place, bare
+from services.transformer.patience import Unanswered
 from services.transformer.playlist import Ladder, read_ladder
 from services.transformer.resolve import (
     Candidate,
@@ -21,9 +22,10 @@ from services.transformer.resolve import (
     older,
     streams,
 )
-from services.transformer.verify import Answer, Prober, Tally, Unanswered
+from services.transformer.verify import Answer, Prober, Tally
 
 SECOND_BATCH = 3  # guesses asked together when the likeliest, asked alone, is not there; then all the rest
+FAULTS_BORNE = 4  # requests for one item that may stay unanswered, all their attempts used up, while others are not
 
 log = structlog.get_logger(__name__)
 
@@ -38,15 +40,18 @@ class Attempt:
         self.unanswered: set[str] = set()
         self.ladders: dict[str, Ladder | None] = {}
         self.cut_short = False
+        self._host_failing = False
         self._prober = prober
         self._allow_hevc = allow_hevc
         self._by_range = False
 
     @property
     def silent(self) -> bool:
-        """The CDN has not said a word: to go on asking would be in vain."""
+        """The CDN says nothing, or hardly anything: to go on asking would be in vain."""
         heard = self.answers or any(self.ladders.values())
-        return not heard and (len(self.unanswered) > 1 or self.cut_short)
+        if heard:
+            return len(self.unanswered) > FAULTS_BORNE
+        return len(self.unanswered) > 1 or self.cut_short or self._host_failing
 
     @property
     def complete(self) -> bool:
@@ -172,4 +177,5 @@ class Attempt:
 
     def _note_silence(self, url: str, error: Unanswered) -> None:
         self.unanswered.add(url)
+        self._host_failing = error.failing
         log.info("cdn_unanswered", url=url, reason=str(error))

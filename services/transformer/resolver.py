@@ -93,7 +93,7 @@ class Resolver:
                 file = await self._within(self._settings.item_timeout_s, attempt.file(), attempt)
         if file is not None:
             return self._outcome(attempt, links.of_file(*file), file[0].stage, size_bytes=file[1].size_bytes)
-        stream = await self._within(self._settings.request_timeout_s, attempt.stream(), attempt)
+        stream = await self._within(self._settings.item_timeout_s, attempt.stream(), attempt)
         if stream is not None:
             return self._outcome(attempt, links.of_stream(*stream), 5, settled=heard and attempt.complete)
         guess = attempt.best_guess()

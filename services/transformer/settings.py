@@ -19,11 +19,19 @@ class TransformerSettings(UpstreamSettings, frozen=True, kw_only=True):
     probes_per_host: Annotated[int, Meta(ge=1, description="the same, to any one host")] = 24
     request_timeout_s: Annotated[float, Meta(gt=0, description="how long one request may take")] = 2.5
     request_attempts: Annotated[
-        int, Meta(ge=1, le=10, description="how often a request is made that is answered by 5xx or not at all")
+        int,
+        Meta(
+            ge=1,
+            le=10,
+            description="how often a request is made that is answered by 5xx or cut; twice at most if it times out",
+        ),
     ] = 3
     item_timeout_s: Annotated[
-        float, Meta(gt=0, description="how long the CDN may be asked about one item before its best guess is taken")
-    ] = 8.0
+        float,
+        Meta(
+            gt=0, description="longest wait for the CDN about one item, queueing included; then its best guess is taken"
+        ),
+    ] = 60.0
     cache_size: Annotated[int, Meta(ge=1, description="videos remembered, by signature")] = 20_000
     cache_ttl_s: Annotated[float, Meta(gt=0, description="how long a resolved video is remembered")] = 3600.0
     unsettled_ttl_s: Annotated[

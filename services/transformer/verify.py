@@ -14,33 +14,22 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx2
-import stamina
 import structlog
 from async_lru import alru_cache
 
-from libs.common.errors import PinstreamError
 from services.transformer.address import suffix
 from services.transformer.egress import REDIRECTS, Allowed, parse, same_host_target
+from services.transformer.patience import Host, Unanswered, patiently
 from services.transformer.settings import TransformerSettings
 
 MOST_REDIRECTS = 3
-LONGEST_RETRY_AFTER_S = 3.0  # beyond that the host counts as not answering
 PLAYLIST_BYTES = 512 * 1024
 DRAINED_BYTES = 16 * 1024  # read to its end, a small body leaves its connection usable
 FTYP_RANGE = "bytes=0-11"  # an MP4 begins with a box whose type, at byte 4, is `ftyp`
-FAILING_AFTER = 8  # probes in a row that a host left unanswered; from then on it is asked once, not REQUEST_ATTEMPTS
 HEAD_FAULTS = 4  # HEADs in a row that got no answer where a GET then did; from then on there are only GETs
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-
-
-class Unanswered(PinstreamError):
-    """The CDN did not say whether a rendition exists: a time-out, a reset, 5xx or 429."""
-
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +71,6 @@ class _Reply:
         return int(total) if total.isdigit() else None
 
 
-@dataclass(slots=True)
-class _Host:
-    slots: asyncio.Semaphore
-    head: bool | None = None  # whether HEAD can be trusted; None: not known yet
-    head_faults: int = 0
-    unanswered: int = 0  # probes in a row
-
-
 class Prober:
     """Asks the CDN. Only allowed hosts are ever asked; at most `probes` requests are under way at once."""
 
@@ -98,7 +79,7 @@ class Prober:
         self._settings = settings
         self._allowed = Allowed(settings.media_hosts)
         self._slots = asyncio.Semaphore(settings.probes)
-        self._hosts: dict[str, _Host] = defaultdict(lambda: _Host(asyncio.Semaphore(settings.probes_per_host)))
+        self._hosts: dict[str, Host] = defaultdict(lambda: Host(asyncio.Semaphore(settings.probes_per_host)))
         self._remembered = alru_cache(
             maxsize=settings.cache_size, ttl=settings.absent_ttl_s, key=lambda url, tally: url
         )(self._ask)
@@ -113,7 +94,7 @@ class Prober:
         """Whether `url` is a video file; `by_range` asks anew and by GET only. Raises Unanswered."""
         if by_range:
             self._remembered.cache_invalidate(url, tally)
-            return await self._retrying(url, lambda attempt: self._by_range(url, tally))
+            return await self._patiently(url, lambda attempt: self._by_range(url, tally))
         return await self._remembered(url, tally)
 
     async def playlist(self, url: str, tally: Tally) -> tuple[Answer, str]:
@@ -123,7 +104,7 @@ class Prober:
             reply = await self._request("GET", url, tally, most=PLAYLIST_BYTES)
             return Answer(reply.url, reply.status == 200, reply.status), reply.body.decode("utf-8", "replace")
 
-        return await self._retrying(url, read)
+        return await self._patiently(url, read)
 
     async def head_lies(self, url: str, tally: Tally) -> bool:
         """Whether HEAD denies `url`, which a GET has just found; if so, HEAD is not used on its host again."""
@@ -154,7 +135,7 @@ class Prober:
                 return answer
             return await self._by_head(url, tally)
 
-        return await self._retrying(url, ask)
+        return await self._patiently(url, ask)
 
     async def _by_head(self, url: str, tally: Tally) -> Answer:
         host = self._host(url)
@@ -188,23 +169,8 @@ class Prober:
             body = (await self._request("GET", reply.url, tally, {"Range": FTYP_RANGE}, most=12)).body
         return body[4:8] == b"ftyp"
 
-    async def _retrying(self, url: str, ask: Callable[[int], Awaitable[T]]) -> T:
-        host = self._host(url)
-        attempts = 1 if host.unanswered >= FAILING_AFTER else self._settings.request_attempts
-        try:
-            async for attempt in stamina.retry_context(
-                on=_worth_another, attempts=attempts, timeout=None, wait_initial=0.1, wait_max=1.0, wait_jitter=0.1
-            ):
-                with attempt:
-                    answer = await ask(attempt.num)
-        except (httpx2.HTTPError, TimeoutError) as error:
-            host.unanswered += 1
-            raise Unanswered(f"{url}: {error!r}") from error
-        except Unanswered:
-            host.unanswered += 1
-            raise
-        host.unanswered = 0
-        return answer
+    async def _patiently(self, url: str, ask: Callable[[int], Awaitable[T]]) -> T:
+        return await patiently(self._host(url), self._settings.request_attempts, ask)
 
     async def _request(
         self, method: str, url: str, tally: Tally, headers: dict[str, str] | None = None, most: int = 0
@@ -229,7 +195,7 @@ class Prober:
                 body = await _read(response, max(most, DRAINED_BYTES))
         return _Reply(url, method, response.status_code, response.headers, body)
 
-    def _host(self, url: str) -> _Host:
+    def _host(self, url: str) -> Host:
         target = parse(url)
         return self._hosts[target.netloc.decode() if target else url]
 
@@ -248,14 +214,6 @@ async def _read(response: httpx2.Response, most: int) -> bytes:
             if len(body) >= most:
                 break
     return bytes(body)
-
-
-def _worth_another(error: Exception) -> bool | float:
-    if not isinstance(error, Unanswered):
-        return isinstance(error, httpx2.TransportError | TimeoutError)
-    if error.retry_after_s is None:
-        return True
-    return error.retry_after_s if error.retry_after_s <= LONGEST_RETRY_AFTER_S else False
 
 
 def _retry_after(headers: httpx2.Headers) -> float | None:

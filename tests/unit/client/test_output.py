@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from libs.client.output import CSV_COLUMNS, Format, LineRenderer, TableRenderer, duration_of, size_of
+from libs.common.frames import Completed, Progress, Summary
+from libs.common.messages import Kind, Pin, Reason, Video
+
+VIDEO = Video(
+    id="ab",
+    url="https://v1.pinimg.com/videos/iht/expMp4/73/7c/64/737c64f1ec9401ae9d71c55877e9a129_720w.mp4",
+    kind=Kind.MP4,
+    verified=True,
+    width=720,
+    height=1280,
+    duration_ms=65_400,
+    size_bytes=1_234_567,
+    pin=Pin(id="1", title='A "glaze",\nblue [bold]'),
+)
+BARE = Video(id="cd", url="https://youtu.be/x", kind=Kind.EMBED, verified=False)
+
+
+def test_sizes_and_durations_are_for_people() -> None:
+    assert size_of(VIDEO) == "720x1280 1.2 MB"
+    assert duration_of(VIDEO) == "1:05"
+    assert (size_of(BARE), duration_of(BARE)) == ("-", "-")
+
+
+def test_each_line_is_a_whole_record() -> None:
+    out = io.StringIO()
+    json_lines = LineRenderer(Format.JSONL, out)
+    for video in (VIDEO, BARE):
+        json_lines.video(video)
+    assert [json.loads(line)["id"] for line in out.getvalue().splitlines()] == ["ab", "cd"]
+
+
+def test_csv_is_read_back_as_it_was_written() -> None:
+    out = io.StringIO()
+    rows = LineRenderer(Format.CSV, out)
+    for video in (VIDEO, BARE):
+        rows.video(video)
+    header, first, second = csv.reader(io.StringIO(out.getvalue()))
+    assert tuple(header) == CSV_COLUMNS
+    assert dict(zip(header, first, strict=True))["title"] == VIDEO.pin.title
+    assert dict(zip(header, second, strict=True))["width"] == ""
+
+
+@pytest.mark.parametrize("columns", ["60", "200"])
+def test_the_table_keeps_every_link_whole(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    table = TableRenderer(limit=2)
+    table.video(VIDEO)
+    table.progress(Progress(session_id="s", found=1, repeats=0, unavailable=0, state="waiting", waiting_for="x"))
+    table.video(BARE)
+    table.finish(
+        Completed(
+            session_id="s",
+            sequence=9,
+            reason=Reason.LIMIT,
+            summary=Summary(found=2, repeats=0, unavailable=0, items=2, first_video_s=0.5, elapsed_s=2.0),
+        )
+    )
+    shown = capsys.readouterr().out
+    letters = "".join(shown.split())
+    assert VIDEO.url[-25:] in letters or columns == "60"
+    assert "[bold]" in shown or columns == "60"
+    assert "0.50s" in letters
+    assert "videosaminute60" in letters
