@@ -22,6 +22,10 @@ import psutil
 from libs.client.broker import Broker, free_port
 from libs.client.errors import StackFailed
 from libs.client.process import die_with_parent
+from libs.common.bus import connect
+from libs.common.errors import PinstreamError
+from libs.common.settings import from_environment
+from libs.common.streams import StreamSettings, set_up
 
 READY_S = 60.0
 STOP_S = 15.0  # longer than a service's drain
@@ -185,18 +189,13 @@ class LocalStack:
                 self.services.append(ServiceProcess(service, index, environ, ready_url, log))
 
     async def _set_up_streams(self) -> None:
-        environ = {**os.environ, "NATS_URL": self.nats_url, **self.options.environ}
-        job = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "libs.common.streams",
-            env=environ,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await job.communicate()
-        if job.returncode != 0:
-            raise StackFailed(f"the streams could not be set up: {said.decode(errors='replace')[-500:]}")
+        environ = {**os.environ, **self.options.environ, "NATS_URL": self.nats_url}
+        try:
+            settings = from_environment(StreamSettings, environ)
+            async with connect(settings, "streams") as bus:
+                await set_up(bus, settings)
+        except PinstreamError as error:
+            raise StackFailed(f"the streams could not be set up: {error}") from error
 
     async def _until_ready(self, client: httpx2.AsyncClient, service: ServiceProcess) -> None:
         end = time.monotonic() + READY_S

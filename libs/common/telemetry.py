@@ -10,7 +10,6 @@ from contextlib import contextmanager
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -85,6 +84,8 @@ def telemetry(settings: Settings, service: str) -> Iterator[None]:
     set_up_logs(settings, service)
     provider = TracerProvider(resource=Resource.create({"service.name": f"pinstream-{service}"}))
     if settings.otel_exporter_otlp_endpoint is not None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
         provider.add_span_processor(
             BatchSpanProcessor(
                 OTLPSpanExporter(),

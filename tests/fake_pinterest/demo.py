@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
+from libs.client.broker import free_port
 from libs.client.client import Client
 from libs.client.errors import BrokerMissing, StackFailed
 from libs.client.local import LocalOptions, LocalStack
@@ -24,23 +23,20 @@ EX_UNAVAILABLE = 69
 
 
 @asynccontextmanager
-async def stand_in() -> AsyncIterator[str]:
-    """The stand-in's origin while it runs."""
+async def stand_in(port: int) -> AsyncIterator[asyncio.StreamReader]:
+    """The stand-in at `port`; it writes a line when it is ready."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.fake_pinterest",
-        "--port=0",
+        f"--port={port}",
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
         preexec_fn=die_with_parent,
     )
     try:
         assert process.stdout is not None
-        line = await process.stdout.readline()
-        if not line:
-            raise StackFailed("the stand-in site did not start")
-        yield str(json.loads(line)["origin"])
+        yield process.stdout
     finally:
         if process.returncode is None:
             process.terminate()
@@ -50,10 +46,14 @@ async def stand_in() -> AsyncIterator[str]:
 async def demo(query: str, limit: int, keep: bool, site: str | None) -> int:
     """Runs it; returns the exit code."""
     async with AsyncExitStack() as running:
-        origin = site or await running.enter_async_context(stand_in())
-        media_hosts = None if site else str(urlsplit(origin).netloc)
-        options = LocalOptions(site_url=origin, media_hosts=media_hosts)
+        options = LocalOptions(site_url=site)
+        if site is None:
+            host = f"127.0.0.1:{free_port()}"
+            stand_in_ready = await running.enter_async_context(stand_in(int(host.rpartition(":")[2])))
+            options = LocalOptions(site_url=f"http://{host}", media_hosts=host)
         stack = await running.enter_async_context(LocalStack(options))
+        if site is None and not await stand_in_ready.readline():
+            raise StackFailed("the stand-in site did not start")
         code = await show(Client(stack.ws_url).search(query, limit=limit), renderer(None, limit))
         print(f"web page: {stack.page_url}{'' if keep else '  (with --keep it stays up)'}", file=sys.stderr)
         if keep and code == 0:
