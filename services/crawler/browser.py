@@ -23,6 +23,7 @@ from services.crawler.settings import CrawlerSettings
 from services.crawler.tab import Tab
 
 CLOSING_S = 1.0  # how long a session waits for its context to close, before it is left to close by itself
+WARM_AFTER_S = 1.0  # until the next context is prepared, so that it does not take the processor from a first video
 
 log = structlog.get_logger()
 
@@ -44,6 +45,7 @@ class Browser:
         self._starting = asyncio.Lock()
         self._slots = asyncio.Semaphore(settings.sessions)
         self._stopped = False
+        self.open_tabs: set[Tab] = set()  # leased, until their contexts are closed
 
     @property
     def ready(self) -> bool:
@@ -72,6 +74,8 @@ class Browser:
         """A tab in a context of its own, closed at the end. Raises BrowserFailed."""
         async with self._slots:
             tab = await self._take()
+            self.open_tabs.add(tab)
+            asyncio.get_running_loop().call_later(WARM_AFTER_S, self._warm_up)
             try:
                 yield tab
             finally:
@@ -135,6 +139,7 @@ class Browser:
         task = asyncio.create_task(tab.close(), name="close context")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+        task.add_done_callback(lambda _: self.open_tabs.discard(tab))
         return task
 
     def _discard(self, warming: asyncio.Task[Tab]) -> None:

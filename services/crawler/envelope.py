@@ -16,6 +16,11 @@ _INITIAL = re.compile(r'<script[^>]*\bid="__PWS_(?:INITIAL_PROPS|DATA)__"[^>]*>(
 _REGISTERED = re.compile(r"__PWS_RELAY_REGISTER_COMPLETED_REQUEST__\(\s*")
 
 
+_CURSOR = re.compile(r"bookmark|cursor|^next", re.IGNORECASE)
+_NEAR = 4
+_UNKNOWN_ENVELOPE = ("no resource_response", "data.results is not a list")
+
+
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """An answer of a resource: its entries, the cursor to the next, and the status that the site says it has.
 
@@ -28,6 +33,11 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     complaint: str | None = None
     understood: bool = True
     unknown: list[str] = []
+
+    @property
+    def lost(self) -> bool:
+        """Whether no cursor was found where one would not be known: this may be the end, or not."""
+        return bool(self.bookmark is None and any(what in _UNKNOWN_ENVELOPE for what in self.unknown))
 
 
 def read_envelope(document: Any) -> Envelope:
@@ -42,17 +52,18 @@ def read_envelope(document: Any) -> Envelope:
         complaint = text(error.get("message")) or text(response.get("message"))
         return Envelope(status=status, complaint=complaint, understood=False)
     if not response:
-        unknown.append("no resource_response")
+        unknown.append(_UNKNOWN_ENVELOPE[0])
     data = response.get("data")
     results = data if isinstance(data, list) else table(data).get("results")
     if not isinstance(results, list) and as_pin(data) is not None:
         results = [data]  # PinResource gives one pin
     understood = isinstance(results, list)
     if not isinstance(results, list):
-        unknown.append("data.results is not a list")
+        unknown.append(_UNKNOWN_ENVELOPE[1])
         results = _pin_list(document)
         understood = bool(results)
-    return Envelope(results=results, bookmark=_bookmark(document, response), understood=understood, unknown=unknown)
+    bookmark = _bookmark(document, response) or (_cursor_anywhere(document) if unknown else None)
+    return Envelope(results=results, bookmark=bookmark, understood=understood, unknown=unknown)
 
 
 def embedded(html: str) -> list[Any]:
@@ -96,10 +107,17 @@ def _bookmark(document: dict[str, Any], response: dict[str, Any]) -> str | None:
     for value in (response.get("bookmark"), *rows(options.get("bookmarks"))[:1]):
         if found := text(value):
             return found
-    for key in ("bookmark", "cursor", "next_bookmark"):
-        if found := text(document.get(key)):
-            return found
     return None
+
+
+def _cursor_anywhere(value: Any, depth: int = 0) -> str | None:
+    """A string that is named like a cursor, near the top of a document whose shape is not known."""
+    if not isinstance(value, dict) or depth > _NEAR:
+        return None
+    for key, inner in value.items():
+        if _CURSOR.search(key) and (found := text(inner)):
+            return found
+    return next((found for inner in value.values() if (found := _cursor_anywhere(inner, depth + 1))), None)
 
 
 def _pin_list(value: Any, depth: int = 0) -> list[Any]:

@@ -106,9 +106,13 @@ class Feed:
 
     async def _page(self, tab: Tab, span: Span) -> tuple[PageRead, Envelope]:
         envelope = await self._asked(tab)
+        if envelope.lost:
+            raise Refused(Reason.UPSTREAM_CHANGED, pinterest.LOST)
         if self._doubtful(envelope):  # a fault of the moment gives no cursor, or an old one, as an end may
             again = await self._asked(tab)
             envelope = envelope if self._doubtful(again) else again
+            if envelope.bookmark is None:
+                envelope.unknown.append("a full page without a cursor to the next")
         extraction = extract(envelope.results, session=self._request.session, site=self._site, captured_at=time.time())
         if extraction.gated:
             raise Refused(Reason.UPSTREAM_CHANGED, STUBS_ONLY)

@@ -77,7 +77,7 @@ class Patience:
         if not refusal.transient:
             raise refusal
         now = time.monotonic()
-        self._since = self._since if self._failures else now
+        self._since = self._since if self._failures else now - refusal.took_s
         self._failures += 1
         wait_s = self._delay_s(refusal)
         if self._failures >= ATTEMPTS or now - self._since + wait_s + refusal.took_s > RETRY_BUDGET_S:

@@ -54,7 +54,7 @@ class Scroll:
         self._given: set[str] = set()
         self._signatures: set[str] = set()
         self._asked_pins: set[str] = set()
-        self._pins = 0
+        self._seen: set[str] = set()
         self._unknown: list[str] = []
         self._confirmed = False
 
@@ -98,10 +98,10 @@ class Scroll:
                 nudges += 1
                 continue
             envelope = pinterest.envelope_in(answer)
-            self._patience.answered()
             nudges, heard = 0, heard + 1
             async for page in self._take(tab, envelope):
                 yield page
+            self._note_progress(envelope)
             bookmark = envelope.bookmark
             if pinterest.is_end(bookmark):
                 full = bookmark is None and len(envelope.results) >= max(fullest, pinterest.USUAL_PAGE_SIZE)
@@ -114,6 +114,15 @@ class Scroll:
             raise Refused(Reason.UPSTREAM_CHANGED, STALLED, transient=True)
         if not entries:
             raise Refused(Reason.UPSTREAM_CHANGED, NOTHING, transient=True)
+
+    def _note_progress(self, envelope: Envelope) -> None:
+        """Patience begins anew with what is new only: what comes before a fault comes again with each opening."""
+        pins = {str(entry.get("id")) for entry in envelope.results if isinstance(entry, dict)}
+        if pins - self._seen:
+            self._seen |= pins
+            self._patience.answered()
+        if envelope.lost:
+            raise Refused(Reason.UPSTREAM_CHANGED, pinterest.LOST)
 
     async def _next(self, listener: Listener) -> pinterest.Answer | None:
         """The next answer. A page that was refused tries again by itself: after a pause it gets the chance to."""

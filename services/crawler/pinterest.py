@@ -25,6 +25,8 @@ RETRY_AFTER_CAP_S = 60.0  # who asks for more is not waited for
 
 LOGIN_PAGE = "The site shows a login or consent page instead of results; try again later or from another network."
 
+LOST = "The site's answers have another shape, in which the way to the next page is lost; update this program."
+
 _END = ("-end-", "")
 _END_PREFIX = "Y2JOb25lO"  # base64 of `cbNone;`
 _SEARCH_HANDLER = "www/search/[scope].js"

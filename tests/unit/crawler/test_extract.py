@@ -160,7 +160,12 @@ def test_stubs_are_counted_apart_from_pins_without_videos() -> None:
 
 
 def test_a_renamed_field_hides_no_video_and_is_told_of() -> None:
-    renamed = {"id": "1234", "type": "pin", "media_videos": videos(A), "clips": [media_url("mc/720p", B, ".mp4")]}
+    renamed: dict[str, Any] = {
+        "id": "1234",
+        "type": "pin",
+        "media_videos": videos(A),
+        "clips": [media_url("mc/720p", B, ".mp4")],
+    }
     extraction = run(renamed)
     assert [media.signature for media in extraction.media] == [A, B]
     assert "unknown place media_videos" in extraction.unknown[0]
@@ -204,7 +209,15 @@ def test_a_changed_envelope_is_read_by_its_shape_and_told_of() -> None:
 
 
 def test_an_envelope_without_pins_that_is_not_known_is_not_understood() -> None:
-    for document in (None, [], "x", {}, {"resource_response": None}, {"resource_response": {"data": {"rows": []}}}):
+    documents: list[Any] = [
+        None,
+        [],
+        "x",
+        {},
+        {"resource_response": None},
+        {"resource_response": {"data": {"rows": []}}},
+    ]
+    for document in documents:
         assert not read_envelope(document).understood
 
 
@@ -228,11 +241,12 @@ SCALARS = st.one_of(
     st.text(max_size=8),
     st.sampled_from(["https://[x/", "//x.mp4", media_url("iht/hls", A, ".m3u8"), "https://youtu.be/abc", "-end-"]),
 )
-KEYS = st.sampled_from(
-    "id type videos video_list V_720P url story_pin_data pages blocks video carousel_data carousel_slots embed src "
-    "images orig title created_at pinner board reaction_counts captions_urls thumbnail duration width data results "
-    "resource_response resource options bookmarks bookmark error videoList entityId vHLSV4 videoUrls".split()
-)
+WORDS = """
+id type videos video_list V_720P url story_pin_data pages blocks video carousel_data carousel_slots embed src images
+orig title created_at pinner board reaction_counts captions_urls thumbnail duration width data results bookmark error
+resource_response resource options bookmarks videoList entityId vHLSV4 videoUrls
+"""
+KEYS = st.sampled_from(WORDS.split())
 JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=30
 )
