@@ -142,25 +142,29 @@ class Bus:
         raise BrokerUnavailable(f"no acknowledgement for {subject} in {patience_s:g} s")
 
     async def _publish_once(self, subject: str, body: bytes, headers: dict[str, str], *, fenced: bool) -> int:
-        token = f"{self._inbox}.{next(self._tokens)}"
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Msg] = loop.create_future()
-        self._acks[token] = (future, loop.time() + ATTEMPT_S)
-        try:
-            await self.client.publish(subject, body, reply=token, headers=headers or None)
-            reply = await future
-        except nats.errors.MaxPayloadError as error:
-            raise PublishRefused(f"{len(body)} bytes for {subject} are more than the broker takes") from error
-        except (nats.errors.Error, OSError) as error:
-            raise BrokerUnavailable(f"publishing to {subject}: {error or type(error).__name__}") from error
-        finally:
-            self._acks.pop(token, None)
+        reply = await self._request(subject, body, headers or None, ATTEMPT_S)
         if reply.headers and reply.headers.get("Status") == "503":
             raise BrokerUnavailable(f"no stream takes {subject} now")
         ack = _ack_decoder.decode(reply.data)
         if ack.error is None:
             return ack.seq
         raise _refusal(subject, ack.error, fenced=fenced)
+
+    async def _request(self, subject: str, body: bytes, headers: dict[str, str] | None, timeout_s: float) -> Msg:
+        """The reply to a message. The client's own `request` can swallow a cancellation before Python 3.12."""
+        token = f"{self._inbox}.{next(self._tokens)}"
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Msg] = loop.create_future()
+        self._acks[token] = (future, loop.time() + timeout_s)
+        try:
+            await self.client.publish(subject, body, reply=token, headers=headers)
+            return await future
+        except nats.errors.MaxPayloadError as error:
+            raise PublishRefused(f"{len(body)} bytes for {subject} are more than the broker takes") from error
+        except (nats.errors.Error, OSError) as error:
+            raise BrokerUnavailable(f"{subject}: {error or type(error).__name__}") from error
+        finally:
+            self._acks.pop(token, None)
 
     async def tell(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         """Core NATS: whoever listens now hears it, at most once."""
@@ -190,10 +194,9 @@ class Bus:
         raise BrokerUnavailable(f"no answer from $JS.API.{subject} in {patience_s:g} s")
 
     async def _api_once(self, subject: str, body: bytes) -> dict[str, Any]:
-        try:
-            reply = await self.client.request(f"$JS.API.{subject}", body, timeout=ATTEMPT_S * 2)
-        except (nats.errors.Error, OSError) as error:
-            raise BrokerUnavailable(f"$JS.API.{subject}: {error or type(error).__name__}") from error
+        reply = await self._request(f"$JS.API.{subject}", body, None, ATTEMPT_S * 2)
+        if reply.headers and reply.headers.get("Status") == "503":
+            raise BrokerUnavailable(f"$JS.API.{subject}: nobody answers; is JetStream on?")
         answer: dict[str, Any] = msgspec.json.decode(reply.data)
         if "error" in answer:
             error_ = msgspec.convert(answer["error"], _ApiError)

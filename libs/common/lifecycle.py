@@ -10,7 +10,7 @@ from typing import TypeVar
 import structlog
 import uvloop
 
-from libs.common.errors import PinstreamError, StartFailed
+from libs.common.errors import StartFailed
 from libs.common.settings import Settings
 from libs.common.telemetry import telemetry
 
@@ -43,8 +43,8 @@ def run_service(name: str, settings: S, serve: Callable[[S, asyncio.Event], Awai
         except StartFailed as error:
             log.error("cannot start", error=str(error))
             return EX_UNAVAILABLE
-        except PinstreamError as error:
-            log.error("stopped by an error", error=str(error), exc_info=error)
+        except Exception as error:
+            log.error("stopped by an error", exc_info=error)
             return EX_SOFTWARE
         log.info("stopped")
         return 0

@@ -23,6 +23,7 @@ from opentelemetry.trace import SpanKind
 from libs.common import subjects
 from libs.common.bus import NO_CONSUMER, ApiRefused, Bus
 from libs.common.errors import BrokerUnavailable, MalformedMessage, PinstreamError, PublishRefused
+from libs.common.tasks import end
 from libs.common.telemetry import extract, mark_failed, message_span
 
 HEARTBEAT_S = 1.0
@@ -30,7 +31,8 @@ MISSED_HEARTBEATS = 3.5  # this many heartbeats of silence: the request is dead
 EXPIRES_S = 30.0
 RETRY_S = 1.0
 NAK_FIRST_S, NAK_MOST_S = 0.25, 15.0
-MAX_FAILURES = 6  # deliveries whose handler raised: about half a minute of tries
+MAX_FAILURES = 6  # of one message's handler in one process: about ten seconds of tries
+REMEMBERED_FAILURES = 10_000
 
 log = structlog.get_logger()
 
@@ -103,6 +105,7 @@ class PullLoop:
         self._renew = asyncio.Event()
         self._freed = asyncio.Event()
         self._closed = False
+        self._failures: dict[int, int] = {}  # by stream sequence, of messages that this process has failed at
 
     @property
     def alive(self) -> bool:
@@ -123,20 +126,15 @@ class PullLoop:
                 inbox = asyncio.create_task(self._one_inbox(), name=f"pull {self.durable}")
                 await asyncio.wait({inbox, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 self._closed = stop.is_set()
-                inbox.cancel()
-                with suppress(asyncio.CancelledError):
-                    try:
-                        await inbox
-                    except (BrokerUnavailable, PublishRefused) as error:
-                        log.warning("cannot pull", consumer=self.durable, error=str(error))
-                        await asyncio.wait({stopping}, timeout=RETRY_S)
+                await end(inbox)
+                failure = None if inbox.cancelled() else inbox.exception()
+                if failure is not None:
+                    log.warning("cannot pull", consumer=self.durable, exc_info=failure)
+                    await asyncio.wait({stopping}, timeout=RETRY_S)
             await self._drain(drain_s)
         finally:
             self._closed = True
-            stopping.cancel()
-            ticker.cancel()
-            for task in list(self._running):
-                task.cancel()
+            await end(stopping, ticker, *self._running)
 
     async def _one_inbox(self) -> None:
         """Pulls through one inbox until it has to be renewed."""
@@ -257,18 +255,28 @@ class PullLoop:
             return await self._bury(delivery, str(error))
         except Exception as error:
             mark_failed(error)
-            patient = isinstance(error, (BrokerUnavailable, PublishRefused))
             log.warning("message not handled", subject=delivery.subject, delivered=delivery.delivered, exc_info=error)
-            if delivery.delivered >= MAX_FAILURES and not patient:
+            if self._failed_for_good(delivery, error):
                 return await self._bury(delivery, f"{type(error).__name__}: {error}")
             most = min(NAK_MOST_S, NAK_FIRST_S * 2.0 ** (delivery.delivered - 1))
             return _nak(random.uniform(most / 2, most))
+        self._failures.pop(delivery.sequence, None)
         return b"+ACK"
+
+    def _failed_for_good(self, delivery: Delivery, error: Exception) -> bool:
+        """Counts failures and not deliveries, which crashes and outages use up too."""
+        if isinstance(error, BrokerUnavailable | PublishRefused):
+            return False
+        failures = self._failures.pop(delivery.sequence, 0) + 1
+        self._failures[delivery.sequence] = failures
+        if len(self._failures) > REMEMBERED_FAILURES:
+            del self._failures[next(iter(self._failures))]
+        return failures >= MAX_FAILURES
 
     async def _bury(self, delivery: Delivery, why: str) -> bytes:
         """Gives a message up: its outcome first, then the letter, then the ack, so that a crash repeats it all."""
         try:
-            await self.gave_up(delivery, why)
+            await self._give_up(delivery, why)
             headers = {_kept(name): value for name, value in delivery.headers.items()}
             headers["Pinstream-Reason"] = why.replace("\n", " ")[:500]
             letter = subjects.dead_letter(self.durable, delivery.subject)
@@ -277,6 +285,12 @@ class PullLoop:
             log.warning("could not bury a message yet", subject=delivery.subject, error=str(error))
             return _nak(NAK_MOST_S)
         return b"+TERM"
+
+    async def _give_up(self, delivery: Delivery, why: str) -> None:
+        try:
+            await self.gave_up(delivery, why)
+        except MalformedMessage as error:  # not even its subject can be read, so there is no item to speak of
+            log.error("a message has no item", subject=delivery.subject, error=str(error))
 
     async def _answer(self, delivery: Delivery, answer: bytes | None) -> None:
         if answer is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import structlog
@@ -28,6 +28,7 @@ from libs.common.messages import (
     encode,
 )
 from libs.common.tail import Tail
+from libs.common.tasks import end
 from libs.common.telemetry import hop_span, inject
 
 FOLLOWER_RECORDS = 512  # a follower further behind than this re-reads the log instead of being remembered
@@ -74,8 +75,8 @@ def record_of(stored: Stored) -> Record | None:
 class SessionState:
     """What the records of one session add up to, applied in order.
 
-    A session is complete at the first record at which `crawled` is known and as many distinct items have an outcome as
-    it says; at `crawled` itself where the reason is `cancelled`. Later records change nothing.
+    A session is complete at the first record at which `crawled` is known and either as many distinct items have an
+    outcome as it says, or the session was cancelled. Later records change nothing.
     """
 
     def __init__(self) -> None:
@@ -98,6 +99,14 @@ class SessionState:
         """Whether the session is over."""
         return self.completed_at is not None
 
+    @property
+    def reason(self) -> Reason | None:
+        """Why the session ended, once it is complete."""
+        if self.crawled is None:
+            return None
+        short = self.cancelled and len(self.outcomes) < self.crawled.items
+        return Reason.CANCELLED if short else self.crawled.reason
+
     def apply(self, record: Record) -> bool:
         """Adds `record`; returns whether it counted."""
         if self.complete or record.sequence <= self.sequence:
@@ -105,7 +114,9 @@ class SessionState:
         self.sequence = record.sequence
         counted = self._apply(record)
         crawled = self.crawled
-        if crawled is not None and (crawled.reason is Reason.CANCELLED or len(self.outcomes) >= crawled.items):
+        if crawled is not None and (
+            self.cancelled or crawled.reason is Reason.CANCELLED or len(self.outcomes) >= crawled.items
+        ):
             self.completed_at = record.sequence
             self.completed_time = record.stored_at
         return counted
@@ -242,6 +253,4 @@ async def session_log(bus: Bus) -> AsyncGenerator[SessionLog, None]:
     try:
         yield session_log
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)

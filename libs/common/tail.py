@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from libs.common.bus import Bus, Stored
-from libs.common.errors import BrokerUnavailable, PublishRefused
+from libs.common.errors import BrokerUnavailable
 from libs.common.pull import delivery_of
 
 HEARTBEAT_S = 1.0
@@ -56,8 +56,8 @@ class Tail:
         while True:
             try:
                 await self._one_consumer()
-            except (BrokerUnavailable, PublishRefused) as error:
-                log.warning("cannot tail", stream=self.stream, error=str(error))
+            except Exception as error:
+                log.warning("cannot tail", stream=self.stream, exc_info=error)
                 await asyncio.sleep(RETRY_S)
             self.restarts += 1
 

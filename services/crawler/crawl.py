@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import NamedTuple
 
+import msgspec
 import structlog
 from opentelemetry.trace import SpanKind
 
@@ -33,6 +34,7 @@ from libs.common.messages import (
 )
 from libs.common.pull import Delivery, Superseded
 from libs.common.session_log import SessionLog, SessionState
+from libs.common.tasks import end
 from libs.common.telemetry import inject, message_span, unrecorded
 from services.crawler.failure import CrawlFailed
 from services.crawler.page_read import PageRead
@@ -80,9 +82,9 @@ class Crawls:
 
 async def close(session_log: SessionLog, session: str, ending: Ending, fence: Fence | None) -> int:
     """Ends a crawl for ever and returns how many items it emitted. Raises Fenced where `fence` has been passed."""
-    end = encode(Lease(session=session, attempt="end", reason=ending.reason, message=ending.message))
+    last = encode(Lease(session=session, attempt="end", reason=ending.reason, message=ending.message))
     with suppress(AlreadyExists):
-        await session_log.bus.publish(subjects.lease_end(session), end, fence=fence, create=fence is None)
+        await session_log.bus.publish(subjects.lease_end(session), last, fence=fence, create=fence is None)
     items, _ = await session_log.bus.subjects_under(subjects.RAW, subjects.raw_of(session))
     record = CrawledRecord(reason=ending.reason, items=len(items), message=ending.message)
     with suppress(AlreadyExists):
@@ -102,6 +104,7 @@ class Attempt:
         self.fence = Fence("", 0)
         self.pages = 0
         self.way: str | None = None
+        self._signatures: dict[str, str] = {}  # by item
         self._changed = asyncio.Event()
 
     async def run(self, delivery: Delivery) -> None:
@@ -115,10 +118,10 @@ class Attempt:
         raw, now = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
         self.emitted = {subjects.item_key(subject).item for subject in raw}
         left_s = delivery.stored_at + self.request.deadline_s - now
-        end = await bus.last(subjects.RAW, subjects.lease_end(session))
-        if end is not None:
+        ended = await bus.last(subjects.RAW, subjects.lease_end(session))
+        if ended is not None:
             log.info("closing a session whose crawl had ended")
-            last = decode(end.body, Lease)
+            last = decode(ended.body, Lease)
             await close(self.session_log, session, Ending(last.reason or Reason.FAILED, last.message), fence=None)
             return
         try:
@@ -142,13 +145,11 @@ class Attempt:
         try:
             done, _ = await asyncio.wait(tasks, timeout=max(left_s, 0.0), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*tasks)
         if crawling in done:
             return crawling.result()
-        if following in done and isinstance(results[0], Exception):
-            raise results[0]
+        if following in done:
+            following.result()
         return Ending(Reason.CANCELLED if done else Reason.DEADLINE)
 
     async def _follow(self) -> None:
@@ -176,7 +177,7 @@ class Attempt:
 
     async def _emit(self, media: list[RawMedia]) -> bool:
         """Emits what has not been emitted yet, as far as the limit lets it; returns whether the limit is reached."""
-        todo = [one for one in media if one.item not in self.emitted]
+        todo = [named for one in media if (named := self._named(one)).item not in self.emitted]
         while todo:
             room = await self._room()
             if room == 0:
@@ -188,6 +189,12 @@ class Attempt:
                 *(self._publish(one, traced=(first and n == 0) or self._traced()) for n, one in enumerate(now))
             )
         return self.state.videos >= self.request.result_limit
+
+    def _named(self, media: RawMedia) -> RawMedia:
+        """`media`, under another name where the site has used its name for another video in this crawl."""
+        if self._signatures.setdefault(media.item, media.signature) == media.signature:
+            return media
+        return msgspec.structs.replace(media, item=f"{media.item}-{media.signature[:8]}")
 
     async def _room(self) -> int:
         """How many items may be emitted now: waits for one at least; 0 means that the limit is reached."""

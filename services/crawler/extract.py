@@ -26,14 +26,20 @@ _ADDRESS_KEYS = ("url", "src", "uri", "video_url")
 class Extraction(msgspec.Struct, frozen=True, kw_only=True):
     """What was found in one document.
 
-    `pins` counts pins, `stubs` those of them that carry no field where a video could be, as gated answers do.
-    `unknown` says what was not understood, in words: the site has changed.
+    `pins` counts pins, `stubs` are those of them that carry no field where a video could be, as gated answers do, and
+    `bare` those whose videos have no address. `unknown` says what was not understood, in words.
     """
 
     media: list[RawMedia] = []
     pins: int = 0
     stubs: list[str] = []
+    bare: list[str] = []
     unknown: list[str] = []
+
+    @property
+    def meagre(self) -> list[str]:
+        """The pins of which another answer of the site may tell more."""
+        return [*self.stubs, *self.bare]
 
     @property
     def gated(self) -> bool:
@@ -52,6 +58,7 @@ def extract(results: list[Any], *, session: str, site: str, captured_at: float =
     """All media of the pins among `results`, in reading order; `site` is the origin of pin pages."""
     media: list[RawMedia] = []
     stubs: list[str] = []
+    bare: list[str] = []
     unknown: Counter[str] = Counter()
     pins = 0
     for entry in results:
@@ -64,7 +71,10 @@ def extract(results: list[Any], *, session: str, site: str, captured_at: float =
         unknown.update(strange)
         if not found and not any(key in pin for key in _VIDEO_KEYS) and (id_ := pin_id(pin)):
             stubs.append(id_)
-    return Extraction(media=media, pins=pins, stubs=stubs, unknown=[f"{what} ({n})" for what, n in unknown.items()])
+        if not found and pin.get("videos") and (id_ := pin_id(pin)):
+            bare.append(id_)
+    words = [f"{what} ({n})" for what, n in unknown.items()]
+    return Extraction(media=media, pins=pins, stubs=stubs, bare=bare, unknown=words)
 
 
 def as_pin(entry: Any) -> dict[str, Any] | None:
@@ -77,7 +87,7 @@ def as_pin(entry: Any) -> dict[str, Any] | None:
     if any(key in entry for key in _NEWER_KEYS) or any(key in table(entry, "videos") for key in _NEWER_KEYS):
         entry = snake(entry)
     looks = any(key in entry for key in _PIN_KEYS)
-    return entry if pin_id(entry) and (isinstance(kind, str) or looks) else None
+    return entry if (pin_id(entry) and isinstance(kind, str)) or looks else None
 
 
 def _media_of(pin: dict[str, Any], session: str, site: str, captured_at: float) -> tuple[list[RawMedia], list[str]]:
@@ -93,7 +103,7 @@ def _media_of(pin: dict[str, Any], session: str, site: str, captured_at: float) 
             merged = [*known.variants, *(variant for variant in variants if variant.url not in seen)]
             by_signature[signature] = msgspec.structs.replace(known, variants=merged)
             return
-        item = f"{id_}-{len(by_signature)}"
+        item = f"{id_}-{len(by_signature)}" if id_ else f"unnamed-{signature}"
         by_signature[signature] = _raw(clip, variants, signature, item, words, pin, session, captured_at)
 
     for clip in _known_places(pin):
@@ -115,7 +125,7 @@ def _media_of(pin: dict[str, Any], session: str, site: str, captured_at: float) 
             signature,
             RawMedia(
                 session=session,
-                item=f"{id_}-{len(by_signature)}",
+                item=f"{id_}-{len(by_signature)}" if id_ else f"unnamed-{signature}",
                 signature=signature,
                 pin=words,
                 embed_url=address,

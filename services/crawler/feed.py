@@ -2,77 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-import msgspec
 import structlog
 from opentelemetry.trace import Span
-from playwright.async_api import Error
 
 from libs.common.messages import Reason, SearchRequest
 from services.crawler import pinterest
+from services.crawler.asking import ask
 from services.crawler.envelope import Envelope
 from services.crawler.extract import Extraction, extract
-from services.crawler.failure import (
-    TIMED_OUT_S,
-    BrowserFailed,
-    CrawlFailed,
-    Refused,
-    from_playwright,
-    timed_out,
-    unreachable,
-)
+from services.crawler.failure import CrawlFailed, Refused
 from services.crawler.pacing import Pacer, Patience
 from services.crawler.page_read import PageRead, page_read, page_span
+from services.crawler.pins import by_pin
 from services.crawler.tab import Tab
 
 WAY = "feed"
 STUBS_ONLY = "The site gives pictures without their videos (its gated results); try again later, without a login wall."
 LOOP = "The site gave the same cursor twice, so that what comes after it cannot be read; try again later."
 NOTHING_NEW = "The site went on giving pages without anything new and no end; try again later."
-_GRACE_S = 2.0  # for a renderer that does not come to its own timer
-_FETCH = """async ({path, headers, timeout_ms}) => {
-  const stop = new AbortController();
-  const timer = setTimeout(() => stop.abort(), timeout_ms);
-  try {
-    const answer = await fetch(path, {headers, signal: stop.signal, credentials: "same-origin", cache: "no-store"});
-    const body = await answer.text();
-    const [content_type, retry_after] = ["content-type", "retry-after"].map((name) => answer.headers.get(name));
-    return {status: answer.status, content_type, retry_after, body};
-  } catch (error) {
-    return {error: String(error), timed_out: stop.signal.aborted};
-  } finally {
-    clearTimeout(timer);
-  }
-}"""
-
 log = structlog.get_logger()
-
-
-async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
-    """What a resource answers to the page in `tab`. Raises Refused or BrowserFailed."""
-    await tab.land()
-    await pacer.turn()
-    what = "A request to the site"
-    tab.last_failure = None
-    argument = {"path": asked.path, "headers": asked.headers, "timeout_ms": int(TIMED_OUT_S * 1000)}
-    try:
-        async with asyncio.timeout(TIMED_OUT_S + _GRACE_S):
-            got = await tab.page.evaluate(_FETCH, argument)
-    except TimeoutError as error:
-        raise BrowserFailed("the page does not answer") from error
-    except Error as error:
-        failure = from_playwright(error, what)
-        tab.left()
-        raise failure from error
-    answer = msgspec.convert(got, pinterest.Answer)
-    if answer.timed_out:
-        raise timed_out(what)
-    if answer.error is not None:
-        raise unreachable((tab.last_failure or answer.error).removeprefix("net::"))
-    return pinterest.envelope_in(answer)
 
 
 class Feed:
@@ -86,6 +38,7 @@ class Feed:
         self._bookmark: str | None = None
         self._bookmarks: set[str] = set()
         self._pins: set[str] = set()
+        self._asked_pins: set[str] = set()
         self._ended = False
         self._number = 0
         self._fullest = 0
@@ -97,14 +50,16 @@ class Feed:
         """The pages from the present place to the end. Raises Refused, BrowserFailed or CrawlFailed."""
         while not self._ended:
             with page_span(WAY, self._number + 1) as span:
-                page, envelope = await self._page(tab, span)
+                page, envelope, meagre = await self._page(tab, span)
             yield page
+            async for page in self._by_pin(tab, meagre):
+                yield page
             self._go_on(envelope)
         if self._unknown and not self._media:
             what = "; ".join(self._unknown[:3])
             raise Refused(Reason.UPSTREAM_CHANGED, f"No video could be read from the site's answers ({what}).")
 
-    async def _page(self, tab: Tab, span: Span) -> tuple[PageRead, Envelope]:
+    async def _page(self, tab: Tab, span: Span) -> tuple[PageRead, Envelope, list[str]]:
         envelope = await self._asked(tab)
         if envelope.lost:
             raise Refused(Reason.UPSTREAM_CHANGED, pinterest.LOST)
@@ -119,7 +74,20 @@ class Feed:
         self._number += 1
         self._fullest = max(self._fullest, len(envelope.results))
         self._count(envelope, extraction)
-        return page_read(WAY, self._number, extraction, span, envelope.unknown), envelope
+        return page_read(WAY, self._number, extraction, span, envelope.unknown), envelope, extraction.meagre
+
+    async def _by_pin(self, tab: Tab, pins: list[str]) -> AsyncGenerator[PageRead, None]:
+        """The pins of which the page said too little."""
+        fresh = [pin for pin in dict.fromkeys(pins) if pin not in self._asked_pins]
+        self._asked_pins.update(fresh)
+        async with aclosing(by_pin(tab, fresh, self._pacer, self._patience)) as answers:
+            async for _, entries in answers:
+                self._number += 1
+                with page_span(WAY, self._number) as span:
+                    found = extract(entries, session=self._request.session, site=self._site, captured_at=time.time())
+                    self._media += len(found.media)
+                    page = page_read(WAY, self._number, found, span, [])
+                yield page
 
     async def _asked(self, tab: Tab) -> Envelope:
         asked = pinterest.search(self._request.query, self._bookmark)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -16,14 +17,23 @@ _POSTER_SIZES = ("orig", "originals", "736x", "564x", "474x")
 
 
 def pin_id(pin: dict[str, Any]) -> str | None:
-    """The id that pages and resources use; the newer shape's `id` is another, so its `entity_id` comes first."""
-    for key in ("entity_id", "id"):
-        value = pin.get(key)
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if (found := text(value)) and _TOKEN.fullmatch(found):
+    """The id that pages and resources use; the newer shape's `id` is another, so its `entity_id` comes first.
+
+    Where both lack it is taken out of `node_id`, base64 of `Pin:<id>`.
+    """
+    for value in (pin.get("entity_id"), pin.get("id"), _in_node_id(pin.get("node_id"))):
+        number = isinstance(value, int) and not isinstance(value, bool)
+        if (found := text(str(value) if number else value)) and _TOKEN.fullmatch(found):
             return found
     return None
+
+
+def _in_node_id(node_id: Any) -> str | None:
+    try:
+        kind, _, id_ = b64decode(str(node_id), validate=True).decode("ascii").partition(":")
+    except ValueError:
+        return None
+    return id_ if kind.lower() == "pin" else None
 
 
 def metadata(pin: dict[str, Any], site: str) -> Pin:

@@ -6,10 +6,10 @@ pins. Where the site gives stubs all the same, each is asked for by itself.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import structlog
 from playwright.async_api import Error, Request, Route
@@ -20,16 +20,15 @@ from services.crawler.address import signature_in
 from services.crawler.envelope import Envelope, embedded
 from services.crawler.extract import Extraction, extract
 from services.crawler.failure import Refused, from_playwright
-from services.crawler.feed import ask
 from services.crawler.listener import Listener
 from services.crawler.pacing import Pacer, Patience
 from services.crawler.page_read import PageRead, page_read, page_span
+from services.crawler.pins import by_pin
 from services.crawler.tab import Tab
 
 WAY = "page"
 NUDGES = 4  # scrolls without an answer, after which the page is taken to be at its end
 NUDGE_S = 1.2  # after each; a page that failed waits a second itself before it tries again
-PINS_AT_ONCE = 4  # stubs asked for side by side, at the common pace
 STALLED = "The site's page stopped giving results without an end; try again later, or update this program."
 NOTHING = "The site's page asked for no results in a way that is known here; update this program."
 
@@ -142,9 +141,8 @@ class Scroll:
             self._unknown += read.unknown[: 10 - len(self._unknown)]
         if extraction.media or not extraction.gated:
             yield self._new(read)
-        if extraction.gated:
-            async for page in self._by_pin(tab, self._worth_asking(envelope.results, extraction.stubs)):
-                yield page
+        async for page in self._by_pin(tab, self._worth_asking(envelope.results, extraction.meagre)):
+            yield page
 
     def _worth_asking(self, results: list[object], stubs: list[str]) -> list[str]:
         """The stubs, those with a badge for videos first."""
@@ -153,25 +151,14 @@ class Scroll:
         return sorted(fresh, key=lambda stub: stub not in badged)
 
     async def _by_pin(self, tab: Tab, pins: list[str]) -> AsyncGenerator[PageRead, None]:
-        for start in range(0, len(pins), PINS_AT_ONCE):
-            batch = pins[start : start + PINS_AT_ONCE]
-            with page_span(WAY, self._number + 1) as span:
-                answers = await asyncio.gather(*(self._pin(tab, pin) for pin in batch))
-                extraction = self._extract([entry for results in answers for entry in results])
-                self._number += 1
-                read = page_read(WAY, self._number, extraction, span, [])
-            self._asked_pins.update(batch)
-            yield self._new(read)
-
-    async def _pin(self, tab: Tab, pin: str) -> list[object]:
-        try:
-            envelope = await self._patience.fresh().of(lambda: ask(tab, pinterest.pin(pin), self._pacer))
-        except Refused as refusal:
-            if refusal.reason is Reason.UPSTREAM_CHANGED:  # a pin that is gone
-                log.info("a pin could not be asked for", pin=pin, why=refusal.message)
-                return []
-            raise
-        return envelope.results
+        async with aclosing(by_pin(tab, pins, self._pacer, self._patience)) as answers:
+            async for batch, entries in answers:
+                with page_span(WAY, self._number + 1) as span:
+                    extraction = self._extract(entries)
+                    self._number += 1
+                    read = page_read(WAY, self._number, extraction, span, [])
+                self._asked_pins.update(batch)
+                yield self._new(read)
 
     def _extract(self, results: list[object]) -> Extraction:
         return extract(results, session=self._request.session, site=self._site, captured_at=time.time())

@@ -35,27 +35,31 @@ class Deadlines:
         if now < due_at:
             raise Later(due_at - now)
         await self.close(request.session, {subjects.item_key(subject).item for subject in items})
+        await self.session_log.bus.purge(subjects.RAW, subjects.raw_of(request.session))  # the fence stays
 
     async def give_up(self, delivery: Delivery, why: str) -> None:
         """A request record that cannot be read has no deadline that could be kept."""
         log.error("no deadline for a session", subject=delivery.subject, why=why)
 
     async def close(self, session: str, items: set[str]) -> None:
-        """Ends the crawl if it has not ended, and gives every item without an outcome one."""
+        """Ends the crawl if it has not ended, and gives every item without an outcome one; `items` are those in RAW."""
         state = await self.session_log.state(session)
         if state.complete:
             return
         log.warning("session closed at its deadline", session=session, videos=state.videos)
         bus = self.session_log.bus
         reason = Reason.CANCELLED if state.cancelled else Reason.DEADLINE
-        end = encode(Lease(session=session, attempt="end", reason=reason))
+        last = encode(Lease(session=session, attempt="end", reason=reason))
         with suppress(AlreadyExists):
-            await bus.publish(subjects.lease_end(session), end, create=True)
+            await bus.publish(subjects.lease_end(session), last, create=True)
         if state.crawled is None:
             emitted, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
             items = {subjects.item_key(subject).item for subject in emitted}
             with suppress(AlreadyExists):
-                record = CrawledRecord(reason=reason, items=len(items))
-                await self.session_log.create(session, subjects.CRAWLED, record)
-        for item in sorted(items - state.outcomes):
+                await self.session_log.create(session, subjects.CRAWLED, CrawledRecord(reason=reason, items=len(items)))
+            state = await self.session_log.state(session)
+        missing = sorted(items - state.outcomes)
+        promised = state.crawled.items if state.crawled else 0
+        lost = promised - len(state.outcomes) - len(missing)  # their messages aged out of RAW
+        for item in [*missing, *(f"lost-{n}" for n in range(lost))]:
             await self.outcomes.unavailable(session, item, "deadline")

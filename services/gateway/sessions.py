@@ -89,13 +89,13 @@ class Sessions:
         with suppress(AlreadyExists):
             await bus.publish(subjects.lease_end(session), end, create=True)
         items, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
-        await bus.purge(subjects.SEARCHES, subjects.search(session))
-        await bus.purge(subjects.RAW, subjects.raw_of(session))
-        await bus.purge(subjects.DIRECT, subjects.direct_of(session))
         with suppress(AlreadyExists):  # the crawl ended by itself just now
             await self.session_log.create(
                 session, subjects.CRAWLED, CrawledRecord(reason=Reason.CANCELLED, items=len(items))
             )
+        await bus.purge(subjects.SEARCHES, subjects.search(session))
+        await bus.purge(subjects.RAW, subjects.raw_of(session))
+        await bus.purge(subjects.DIRECT, subjects.direct_of(session))
         log.info("session cancelled", session=session)
 
     async def follow(self, session: str, after: int = 0) -> AsyncGenerator[Step, None]:
@@ -148,7 +148,7 @@ def _completed(record: Record, state: SessionState) -> Completed:
     return Completed(
         session_id=record.session,
         sequence=state.completed_at or record.sequence,
-        reason=crawled.reason,
+        reason=state.reason or crawled.reason,
         message=crawled.message,
         summary=Summary(
             found=state.videos,

@@ -19,6 +19,7 @@ from services.transformer.resolve import (
     legacy,
     listed,
     listed_in_other_codecs,
+    named_widths,
     older,
     streams,
 )
@@ -120,10 +121,11 @@ class Attempt:
         second: list[Candidate] = []
         hevc: list[Candidate] = []
         third: list[Candidate] = []
+        named = named_widths(self.variants)
         for spot in spots:
             ladder = await self._ladder_of(spot)
-            second += current(spot, ladder)
-            hevc += current_hevc(spot, ladder) if self._allow_hevc else []
+            second += current(spot, ladder, named)
+            hevc += current_hevc(spot, ladder, named) if self._allow_hevc else []
             third += older(spot, ladder)
         return [*second, *others, *hevc, *third]
 

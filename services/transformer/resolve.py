@@ -21,6 +21,7 @@ USUAL_WIDTHS = (720, 540, 480, 360, 240)
 ASKED = "asked"  # the key of a variant that the site gave when asked about the pin
 
 _NAMED_SIZE = re.compile(r"(\d{3,4})[wp]\b")
+_NAMED_WIDTH = re.compile(r"_(\d{3,4})w(?=[._])")
 _TIER = re.compile(r"_t(\d)\b")
 
 
@@ -70,14 +71,20 @@ def legacy(variants: Sequence[Variant]) -> list[Candidate]:
     return found
 
 
-def current(spot: Place, ladder: Ladder | None) -> list[Candidate]:
-    """Stage 2: the H.264 file beside each rung, largest first, then at the usual widths, for ladders lie."""
-    return _beside(spot, ladder, "expMp4", "h264")
+def current(spot: Place, ladder: Ladder | None, named: Sequence[int] = ()) -> list[Candidate]:
+    """Stage 2: the H.264 file beside each rung, largest first, then at the `named` and the usual widths."""
+    return _beside(spot, ladder, named, "expMp4", "h264")
 
 
-def current_hevc(spot: Place, ladder: Ladder | None) -> list[Candidate]:
+def current_hevc(spot: Place, ladder: Ladder | None, named: Sequence[int] = ()) -> list[Candidate]:
     """The end of stage 2, for those who allow HEVC."""
-    return _beside(spot, ladder, "hevcMp4V3", "hevc")
+    return _beside(spot, ladder, named, "hevcMp4V3", "hevc")
+
+
+def named_widths(variants: Iterable[Variant]) -> list[int]:
+    """The widths that listed addresses name, such as 486 of `SIG_486w.m3u8`, largest first."""
+    found = {int(width) for variant in variants for width in _NAMED_WIDTH.findall(bare(variant.url))}
+    return sorted(found, reverse=True)
 
 
 def older(spot: Place, ladder: Ladder | None) -> list[Candidate]:
@@ -156,11 +163,12 @@ def _places(variants: Iterable[Variant]) -> list[Place]:
     return places(variant.url for variant in variants)
 
 
-def _beside(spot: Place, ladder: Ladder | None, folder: str, codec: str) -> list[Candidate]:
+def _beside(spot: Place, ladder: Ladder | None, named: Sequence[int], folder: str, codec: str) -> list[Candidate]:
     master = ladder.url if ladder else spot.master
     rungs = list(ladder.rungs) if ladder else []
     known = {rung.label for rung in rungs}
-    rungs += [Rung(urljoin(master, f"{spot.signature}_{width}w.m3u8")) for width in USUAL_WIDTHS if width not in known]
+    more = [width for width in dict.fromkeys([*named, *USUAL_WIDTHS]) if width not in known]
+    rungs += [Rung(urljoin(master, f"{spot.signature}_{width}w.m3u8")) for width in more]
     found: dict[str, Candidate] = {}
     for rung in rungs:
         head, slash, tail = bare(rung.url).rpartition("/hls/")

@@ -11,7 +11,7 @@ import pytest
 from libs.common import subjects
 from libs.common.bus import Fence
 from libs.common.cancelled import Cancelled
-from libs.common.errors import Fenced
+from libs.common.errors import BrokerUnavailable, Fenced
 from libs.common.messages import (
     CrawledRecord,
     DirectMedia,
@@ -27,7 +27,7 @@ from libs.common.messages import (
     encode,
 )
 from libs.common.pull import Delivery, Superseded
-from libs.common.session_log import SessionLog
+from libs.common.session_log import Record, SessionLog
 from services.crawler.crawl import MAX_ATTEMPTS, Attempt, Crawls, Report
 from services.crawler.failure import CrawlFailed
 from services.crawler.page_read import PageRead
@@ -260,3 +260,38 @@ async def test_progress_says_where_the_crawl_is(log: SessionLog, session: str) -
     assert record is not None
     assert isinstance(record.message, ProgressRecord)
     assert (record.message.state, record.message.pages, record.message.way) == ("crawling", 2, "feed")
+
+
+async def test_a_cancel_after_the_crawl_and_before_the_last_outcomes_completes_the_session(
+    log: SessionLog, session: str
+) -> None:
+    delivery = await begin(log, session, limit=500)
+    await Crawls(log, Cancelled(), Site(pins(0, 5)).read, 0.0).handle(delivery)
+    assert not (await log.state(session)).complete
+    await Sessions(log, 600.0).cancel(session)
+    state = await log.state(session)
+    assert state.complete
+    assert state.reason is Reason.CANCELLED
+
+
+async def test_a_name_that_the_site_uses_for_two_videos_costs_neither(log: SessionLog, session: str) -> None:
+    site = Site([("1", "a" * 32), ("2", "b" * 32)], [("1", "c" * 32), ("2", "b" * 32)])
+    delivery = await begin(log, session, limit=500)
+    await Crawls(log, Cancelled(), site.read, 0.0).handle(delivery)
+    found, _ = await log.bus.subjects_under(subjects.RAW, subjects.raw_of(session))
+    assert {subjects.item_key(subject).item for subject in found} == {"1-0", "2-0", "1-0-cccccccc"}
+
+
+async def test_a_crawl_whose_log_cannot_be_followed_is_tried_again_and_not_ended(log: SessionLog, session: str) -> None:
+    class Broken(SessionLog):
+        async def follow(self, session: str, after: int = 0) -> AsyncGenerator[Record, None]:
+            raise BrokerUnavailable("no answer")
+            yield
+
+    delivery = await begin(log, session, limit=500)
+    site = Site(pins(0, 5))
+    site.gates[0].clear()
+    with pytest.raises(BrokerUnavailable):
+        await Crawls(Broken(log.bus), Cancelled(), site.read, 0.0).handle(delivery)
+    assert await log.bus.last(subjects.RAW, subjects.lease_end(session)) is None
+    assert not (await log.state(session)).complete

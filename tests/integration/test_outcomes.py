@@ -5,8 +5,10 @@ import asyncio
 from libs.common import subjects
 from libs.common.cancelled import Cancelled
 from libs.common.messages import (
+    CrawledRecord,
     DirectMedia,
     Kind,
+    Reason,
     RepeatRecord,
     RequestRecord,
     SearchRequest,
@@ -78,3 +80,15 @@ async def test_at_the_deadline_an_abandoned_session_is_completed_with_what_was_f
     assert state.crawled is not None
     assert (str(state.crawled.reason), state.crawled.items) == ("deadline", 3)
     assert (state.videos, state.unavailable) == (1, 2)
+
+
+async def test_at_the_deadline_items_that_nothing_is_left_of_get_an_outcome_too(log: SessionLog, session: str) -> None:
+    outcomes = Outcomes(log, Cancelled())
+    request = SearchRequest(session=session, query="q", result_limit=9, requested_at=0.0)
+    await log.create(session, subjects.REQUEST, RequestRecord(request=request))
+    await outcomes.settle(direct(session, "1-0", "ab"))
+    await log.create(session, subjects.CRAWLED, CrawledRecord(reason=Reason.EXHAUSTED, items=4))
+    await Deadlines(log, outcomes).close(session, {"1-0", "2-0"})
+    state = await log.state(session)
+    assert state.complete
+    assert (state.videos, state.unavailable) == (1, 3)

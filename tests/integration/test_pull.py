@@ -11,7 +11,7 @@ import pytest
 from libs.common import subjects
 from libs.common.bus import Bus, Stored
 from libs.common.errors import MalformedMessage
-from libs.common.pull import Delivery, Handler, Later, PullLoop
+from libs.common.pull import MAX_FAILURES, Delivery, Handler, Later, PullLoop
 from tests.wait import wait_until
 
 ACK_WAIT_S = 1.0
@@ -203,3 +203,55 @@ async def test_a_deleted_consumer_turns_the_loop_unready_and_it_heals(queue: Que
         await queue.add(b"two")
         await wait_until(lambda: seen == [b"one", b"two"], "the second")
         await wait_until(lambda: running.loop.alive, "ready again")
+
+
+async def test_what_has_no_readable_item_is_buried_all_the_same(queue: Queue) -> None:
+    async def handler(_delivery: Delivery) -> None:
+        raise MalformedMessage("no message")
+
+    async def gave_up(_delivery: Delivery, _why: str) -> None:
+        raise MalformedMessage("no item")
+
+    loop = queue.loop(handler)
+    loop.gave_up = gave_up
+    async with Running(loop):
+        await queue.add(b"x")
+        remaining = 1
+        async with asyncio.timeout(10):
+            while remaining:
+                remaining = await queue.pending()
+
+
+async def test_deliveries_that_an_outage_used_up_do_not_bury_a_message(queue: Queue) -> None:
+    tries = 0
+
+    async def handler(_delivery: Delivery) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= MAX_FAILURES:
+            raise Later(0.01)
+        if tries == MAX_FAILURES + 1:
+            raise RuntimeError("one failure of its own")
+
+    async with Running(queue.loop(handler)):
+        await queue.add(b"m")
+        await wait_until(lambda: tries == MAX_FAILURES + 2, "it was tried again")
+    assert await queue.bus.last(subjects.DEAD_LETTERS, subjects.dead_letter("worker", f"{queue.name}.m")) is None
+
+
+async def test_a_stream_that_is_made_again_is_pulled_from_again(queue: Queue) -> None:
+    seen: list[bytes] = []
+
+    async def handler(delivery: Delivery) -> None:
+        seen.append(delivery.body)
+
+    async with Running(queue.loop(handler)):
+        await queue.add(b"one")
+        await wait_until(lambda: seen == [b"one"], "the first")
+        await queue.bus.api(f"STREAM.DELETE.{queue.name}")
+        stream = {"name": queue.name, "subjects": [f"{queue.name}.*"], "retention": "workqueue", "storage": "memory"}
+        await queue.bus.api(f"STREAM.CREATE.{queue.name}", stream)
+        durable = {"durable_name": "worker", "name": "worker", "ack_policy": "explicit"}
+        await queue.bus.api(f"CONSUMER.CREATE.{queue.name}.worker", {"stream_name": queue.name, "config": durable})
+        await queue.add(b"two")
+        await wait_until(lambda: seen == [b"one", b"two"], "the second", timeout_s=30)

@@ -73,3 +73,13 @@ def test_records_seen_twice_or_late_change_nothing(seed: int) -> None:
         again.apply(record)
         again.apply(rng.choice(records[: record.sequence]))
     assert (once.videos, once.sequence) == (again.videos, again.sequence)
+
+
+def test_a_cancel_while_the_last_outcomes_are_awaited_completes_the_session() -> None:
+    state = fold(REQUEST, video("1-0"), CrawledRecord(reason=Reason.LIMIT, items=3), CancelRecord(requested_at=0.0))
+    assert (state.completed_at, state.reason, state.videos) == (4, Reason.CANCELLED, 1)
+
+
+def test_a_session_that_was_complete_stays_as_it_was_when_it_is_cancelled() -> None:
+    state = fold(REQUEST, video("1-0"), CrawledRecord(reason=Reason.LIMIT, items=1), CancelRecord(requested_at=0.0))
+    assert (state.completed_at, state.reason) == (3, Reason.LIMIT)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -50,19 +51,25 @@ def test_each_service_lists_its_settings(service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_with_a_bad_setting_exits_with_78_and_names_it(service: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", service], capture_output=True, text=True, check=False, env={"HEALTH_PORT": "x"}
+        [sys.executable, "-m", service],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HEALTH_PORT": "x"},
     )
     assert done.returncode == 78
     assert "HEALTH_PORT" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_a_service_without_a_broker_exits_with_69_and_says_what_to_do(service: str) -> None:
-    environ = {"NATS_URL": "nats://127.0.0.1:1", "GATEWAY_PORT": "0", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        [sys.executable, "-m", service], capture_output=True, text=True, check=False, env=environ, timeout=60
-    )
-    assert done.returncode == 69, done.stderr
-    assert "set NATS_URL" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_service_without_a_broker_exits_with_69_and_says_what_to_do() -> None:
+    environ = {**os.environ, "NATS_URL": "nats://127.0.0.1:1", "GATEWAY_PORT": "0"}
+    started = [
+        subprocess.Popen([sys.executable, "-m", service], stderr=subprocess.PIPE, text=True, env=environ)
+        for service in SERVICES
+    ]
+    for service, process in zip(SERVICES, started, strict=True):
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 69, f"{service}: {said}"
+        assert "set NATS_URL" in said
+        assert "Traceback" not in said

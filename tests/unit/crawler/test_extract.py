@@ -281,3 +281,19 @@ def test_deep_nesting_is_not_followed_for_ever() -> None:
         deep = {"video": deep, "list": [deep]} if _ < 3 else {"video": deep}
     run(pin(videos=deep, story_pin_data=deep))
     read_envelope(deep)
+
+
+def test_a_pin_without_an_id_keeps_its_video() -> None:
+    video = {"video_list": {"V_HLSV4": {"url": f"https://v1.pinimg.com/videos/iht/hls/aa/aa/aa/{'a' * 32}.m3u8"}}}
+    nameless = {"type": "pin", "id": None, "videos": video, "images": {}}
+    in_node_id = {"type": "pin", "id": None, "node_id": "UGluOjEyMw==", "videos": video}
+    found = extract([nameless, in_node_id], session="s", site="https://www.pinterest.com").media
+    assert [media.item for media in found] == [f"unnamed-{'a' * 32}", "123-0"]
+
+
+def test_pins_of_which_too_little_is_told_are_named() -> None:
+    full = {"type": "pin", "id": "1", "videos": None, "story_pin_data": None}
+    stub = {"type": "pin", "id": "2", "images": {}}
+    bare = {"type": "pin", "id": "3", "videos": {"video_list": {"V_720P": {"url": None}}}}
+    found = extract([full, stub, bare], session="s", site="https://www.pinterest.com")
+    assert (found.stubs, found.bare, found.gated) == (["2"], ["3"], False)

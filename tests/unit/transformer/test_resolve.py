@@ -8,6 +8,7 @@ from services.transformer.resolve import (
     legacy,
     listed,
     listed_in_other_codecs,
+    named_widths,
     of_video,
     older,
     streams,
@@ -126,3 +127,12 @@ def test_variants_of_another_video_are_left_out() -> None:
     given = variants(V_HLSV4=f"{IHT_HLS}.m3u8", V_720P=mc("720p", ".mp4"), V_NEW="https://v1.pinimg.com/plain.mp4")
     assert [item.key for item in of_video(given, IHT)] == ["V_HLSV4", "V_NEW"]
     assert of_video(given, "e" * 32) == given
+
+
+def test_widths_that_listed_addresses_name_are_guessed_too() -> None:
+    base = "https://v1.pinimg.com/videos/iht/hls/aa/aa/aa/" + "a" * 32
+    widths = named_widths([Variant(key="A", url=f"{base}_486w.m3u8"), Variant(key="B", url=f"{base}.m3u8")])
+    assert widths == [486]
+    spot = place(f"{base}.m3u8")
+    assert spot is not None
+    assert any(item.url.endswith("_486w.mp4") for item in current(spot, None, widths))
