@@ -22,7 +22,7 @@ from libs.client.errors import BrokerMissing
 from libs.common.errors import BadSetting
 from libs.common.settings import UpstreamSettings, from_environment
 
-DISK_MB = 500
+DISK_MB = 2500  # the broker takes three quarters of what is free, and the streams' bounds are 1.6 GB
 PORTS = (8080, 8081, 8082, 8083)
 
 

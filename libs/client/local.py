@@ -115,7 +115,7 @@ class LocalStack:
     def ws_urls(self) -> list[str]:
         """Every gateway's WebSocket."""
         return [
-            f"ws://{self.options.gateway_host}:{service.environ['GATEWAY_PORT']}/ws"
+            f"ws://{_reachable(self.options.gateway_host)}:{service.environ['GATEWAY_PORT']}/ws"
             for service in self.processes("gateway")
         ]
 
@@ -176,6 +176,7 @@ class LocalStack:
                 environ = {
                     **os.environ,
                     "NATS_URL": self.nats_url,
+                    "HEALTH_HOST": "127.0.0.1",
                     "HEALTH_PORT": str(health_port),
                     "GATEWAY_HOST": options.gateway_host,
                     "GATEWAY_PORT": str(gateway_port),
@@ -184,7 +185,8 @@ class LocalStack:
                     **options.environ,
                 }
                 port = gateway_port if service == "gateway" else health_port
-                ready_url = f"http://127.0.0.1:{port}/readyz"
+                host = _reachable(options.gateway_host) if service == "gateway" else "127.0.0.1"
+                ready_url = f"http://{host}:{port}/readyz"
                 log = self.folder / f"{service}-{index + 1}.log"
                 self.services.append(ServiceProcess(service, index, environ, ready_url, log))
 
@@ -264,6 +266,12 @@ def _family(pids: list[int]) -> list[psutil.Process]:
             process = psutil.Process(pid)
             members += [process, *process.children(recursive=True)]
     return members
+
+
+def _reachable(host: str) -> str:
+    """Where one that listens on `host` is reached from here, as it stands in an address."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, not listened on
+    return f"[{host}]" if ":" in host else host
 
 
 def _how(code: int) -> str:

@@ -91,11 +91,13 @@ class Reason(StrEnum):
 class Lease(Message, frozen=True, kw_only=True):
     """The crawl's fence, `media.lease.<session>.<attempt>`.
 
-    The closing record's attempt is `end`; it says why the crawl ended, so that whoever finds it can finish the closing.
+    The closing record's attempt is `end`; it says why the crawl ended, so that whoever finds it can finish the closing,
+    and which attempt closed it.
     """
 
     session: str
     attempt: str
+    closed_by: str | None = None
     reason: Reason | None = None
     message: str | None = None
 

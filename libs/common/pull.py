@@ -32,6 +32,7 @@ EXPIRES_S = 30.0
 RETRY_S = 1.0
 NAK_FIRST_S, NAK_MOST_S = 0.25, 15.0
 MAX_FAILURES = 6  # of one message's handler in one process: about ten seconds of tries
+LETTER_ROOM_BYTES = 16 * 1024  # for the headers of a dead letter, whose body may be as large as the broker takes
 REMEMBERED_FAILURES = 10_000
 
 log = structlog.get_logger()
@@ -280,7 +281,8 @@ class PullLoop:
             headers = {_kept(name): value for name, value in delivery.headers.items()}
             headers["Pinstream-Reason"] = why.replace("\n", " ")[:500]
             letter = subjects.dead_letter(self.durable, delivery.subject)
-            await self.bus.publish(letter, delivery.body, headers=headers)
+            room = self.bus.client.max_payload - LETTER_ROOM_BYTES
+            await self.bus.publish(letter, delivery.body[:room], headers=headers)
         except (BrokerUnavailable, PublishRefused) as error:
             log.warning("could not bury a message yet", subject=delivery.subject, error=str(error))
             return _nak(NAK_MOST_S)

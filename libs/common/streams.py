@@ -32,8 +32,8 @@ class StreamSettings(Settings, frozen=True, kw_only=True):
 
     stream_replicas: Annotated[int, Meta(ge=1, le=5, description="copies of every stream; 3 in production")] = 1
     results_max_age_s: Annotated[int, Meta(ge=60, description="how long a session's log is kept")] = DAY
-    raw_max_bytes: Annotated[int, Meta(ge=MB, description="bound of the raw and the direct stream, bytes")] = 1024 * MB
-    results_max_bytes: Annotated[int, Meta(ge=MB, description="bound of the session logs, bytes")] = 4096 * MB
+    raw_max_bytes: Annotated[int, Meta(ge=MB, description="bound of the raw and the direct stream, bytes")] = 256 * MB
+    results_max_bytes: Annotated[int, Meta(ge=MB, description="bound of the session logs, bytes")] = 1024 * MB
 
 
 def streams(settings: StreamSettings) -> list[dict[str, Any]]:
@@ -57,7 +57,14 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
     queue = {"retention": "workqueue"}
     return [
         stream(subjects.SEARCHES, [subjects.ALL_SEARCHES], 15 * MINUTE, 64 * MB, **queue, **once),
-        stream(subjects.RAW, [subjects.ALL_RAW, subjects.ALL_LEASES], HOUR, settings.raw_max_bytes, **once),
+        stream(
+            subjects.RAW,
+            [subjects.ALL_RAW, subjects.ALL_LEASES],
+            HOUR,
+            settings.raw_max_bytes,
+            allow_direct=True,
+            **once,
+        ),
         stream(subjects.DIRECT, [subjects.ALL_DIRECT], HOUR, settings.raw_max_bytes, **queue, **once),
         stream(subjects.DEAD_LETTERS, [subjects.ALL_DEAD_LETTERS], 7 * DAY, 256 * MB),
         stream(

@@ -47,9 +47,11 @@ class Tail:
 
     async def start(self) -> None:
         """Fixes the point from which on records are given: now."""
-        info = await self.bus.api(f"STREAM.INFO.{self.stream}")
-        self.sequence = int(info["state"]["last_seq"])
+        self.sequence = await self._last_sequence()
         self._heard_at = time.monotonic()
+
+    async def _last_sequence(self) -> int:
+        return int((await self.bus.api(f"STREAM.INFO.{self.stream}"))["state"]["last_seq"])
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -86,6 +88,10 @@ class Tail:
                     await self.bus.tell(f"$JS.API.CONSUMER.DELETE.{self.stream}.{name}")
 
     async def _create(self) -> str:
+        last = await self._last_sequence()
+        if last < self.sequence:
+            log.warning("the stream was made anew; tailing from its start", stream=self.stream)
+            self.sequence = 0
         config = {
             "deliver_subject": self._inbox,
             "deliver_policy": "by_start_sequence",

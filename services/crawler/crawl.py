@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind
 from libs.common import subjects
 from libs.common.bus import Fence
 from libs.common.cancelled import Cancelled
-from libs.common.errors import AlreadyExists, Fenced
+from libs.common.errors import AlreadyExists, Fenced, MalformedMessage
 from libs.common.messages import (
     CrawledRecord,
     Lease,
@@ -40,7 +40,8 @@ from services.crawler.failure import CrawlFailed
 from services.crawler.page_read import PageRead
 
 WINDOW = 200  # items of a session without an outcome, so that one of thousands does not make one of twenty wait
-MAX_ATTEMPTS = 5  # deliveries of one request; what kills its crawler five times is given up
+MAX_ATTEMPTS = 30  # deliveries of one request: many more than restarts of crawlers use up within a session
+READ_BATCH = 512
 
 log = structlog.get_logger()
 
@@ -77,15 +78,22 @@ class Crawls:
         """Closes the session of a request that cannot be handled."""
         session = delivery.subject.rsplit(".", 1)[-1]
         message = f"the request could not be carried out: {why}"[:300]
-        await close(self.session_log, session, Ending(Reason.FAILED, message), fence=None)
+        await close(self.session_log, session, Ending(Reason.FAILED, message), "none", fence=None)
 
 
-async def close(session_log: SessionLog, session: str, ending: Ending, fence: Fence | None) -> int:
+async def close(session_log: SessionLog, session: str, ending: Ending, attempt: str, fence: Fence | None) -> int:
     """Ends a crawl for ever and returns how many items it emitted. Raises Fenced where `fence` has been passed."""
-    last = encode(Lease(session=session, attempt="end", reason=ending.reason, message=ending.message))
-    with suppress(AlreadyExists):
-        await session_log.bus.publish(subjects.lease_end(session), last, fence=fence, create=fence is None)
-    items, _ = await session_log.bus.subjects_under(subjects.RAW, subjects.raw_of(session))
+    bus = session_log.bus
+    last = Lease(session=session, attempt="end", reason=ending.reason, message=ending.message, closed_by=attempt)
+    try:
+        await bus.publish(subjects.lease_end(session), encode(last), fence=fence, create=fence is None)
+    except AlreadyExists:
+        pass
+    except Fenced:
+        stored = await bus.last(subjects.RAW, subjects.lease_end(session))
+        if stored is None or decode(stored.body, Lease).closed_by != attempt:
+            raise  # otherwise it is our own, whose acknowledgement was lost
+    items, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
     record = CrawledRecord(reason=ending.reason, items=len(items), message=ending.message)
     with suppress(AlreadyExists):
         await session_log.create(session, subjects.CRAWLED, record)
@@ -117,12 +125,15 @@ class Attempt:
         self.fence = Fence(subjects.leases_of(session), lease)
         raw, now = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
         self.emitted = {subjects.item_key(subject).item for subject in raw}
+        if self.emitted:
+            self._signatures = await self._emitted_signatures()
         left_s = delivery.stored_at + self.request.deadline_s - now
         ended = await bus.last(subjects.RAW, subjects.lease_end(session))
         if ended is not None:
             log.info("closing a session whose crawl had ended")
             last = decode(ended.body, Lease)
-            await close(self.session_log, session, Ending(last.reason or Reason.FAILED, last.message), fence=None)
+            ending = Ending(last.reason or Reason.FAILED, last.message)
+            await close(self.session_log, session, ending, attempt, fence=None)
             return
         try:
             if delivery.delivered > MAX_ATTEMPTS:
@@ -132,7 +143,7 @@ class Attempt:
             else:
                 ending = await self._until_over(left_s)
             forced = ending.reason in (Reason.CANCELLED, Reason.DEADLINE)  # others may be closing it just now too
-            items = await close(self.session_log, session, ending, None if forced else self.fence)
+            items = await close(self.session_log, session, ending, attempt, None if forced else self.fence)
         except Fenced as error:
             raise Superseded(str(error)) from error
         log.info("crawled", reason=str(ending.reason), items=items, pages=self.pages, message=ending.message)
@@ -195,6 +206,19 @@ class Attempt:
         if self._signatures.setdefault(media.item, media.signature) == media.signature:
             return media
         return msgspec.structs.replace(media, item=f"{media.item}-{media.signature[:8]}")
+
+    async def _emitted_signatures(self) -> dict[str, str]:
+        """The signatures of what earlier attempts emitted, by item: the site may order a pin's videos anew."""
+        bus, session = self.session_log.bus, self.request.session
+        found: dict[str, str] = {}
+        after = 0
+        while batch := await bus.read(subjects.RAW, subjects.raw_of(session), after + 1, READ_BATCH):
+            after = batch[-1].sequence
+            for stored in batch:
+                with suppress(MalformedMessage):  # the transformer gives that item its outcome
+                    raw = decode(stored.body, RawMedia)
+                    found[raw.item] = raw.signature
+        return found
 
     async def _room(self) -> int:
         """How many items may be emitted now: waits for one at least; 0 means that the limit is reached."""

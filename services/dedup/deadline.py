@@ -7,7 +7,7 @@ from contextlib import suppress
 import structlog
 
 from libs.common import subjects
-from libs.common.errors import AlreadyExists
+from libs.common.errors import AlreadyExists, StreamFull
 from libs.common.messages import CrawledRecord, Lease, Reason, RequestRecord, decode, encode
 from libs.common.pull import Delivery, Later
 from libs.common.session_log import SessionLog
@@ -50,7 +50,7 @@ class Deadlines:
         bus = self.session_log.bus
         reason = Reason.CANCELLED if state.cancelled else Reason.DEADLINE
         last = encode(Lease(session=session, attempt="end", reason=reason))
-        with suppress(AlreadyExists):
+        with suppress(AlreadyExists, StreamFull):  # a full stream must not keep a session open
             await bus.publish(subjects.lease_end(session), last, create=True)
         if state.crawled is None:
             emitted, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))

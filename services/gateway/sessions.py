@@ -12,7 +12,7 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from libs.common import subjects
-from libs.common.errors import AlreadyExists, SessionUnknown
+from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SessionUnknown, StreamFull
 from libs.common.frames import AnyFrame, Completed, Progress, Summary, VideoFrame
 from libs.common.messages import (
     CancelRecord,
@@ -86,7 +86,7 @@ class Sessions:
             await self.session_log.create(session, subjects.CANCEL, CancelRecord(requested_at=time.time()))
         await bus.tell(subjects.cancel(session))
         end = encode(Lease(session=session, attempt="end", reason=Reason.CANCELLED))
-        with suppress(AlreadyExists):
+        with suppress(AlreadyExists, StreamFull):  # a full stream must not keep a session from being cancelled
             await bus.publish(subjects.lease_end(session), end, create=True)
         items, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
         with suppress(AlreadyExists):  # the crawl ended by itself just now
@@ -114,7 +114,15 @@ class Sessions:
                         yield Step(frame, record.headers)
                 if state.complete:
                     yield Step(_completed(record, state), record.headers)
+                    await self._tidy(session)
                     return
+
+    async def _tidy(self, session: str) -> None:
+        """Makes room: nobody needs the raw media of a session that is over. Its fence stays."""
+        try:
+            await self.session_log.bus.purge(subjects.RAW, subjects.raw_of(session))
+        except (BrokerUnavailable, PublishRefused) as error:
+            log.info("raw media are left to age", session=session, error=str(error))
 
 
 def _frames(record: Record, state: SessionState) -> list[AnyFrame]:

@@ -116,13 +116,14 @@ class Connection:
             )
 
     async def _carry_out(self, operation: Operation) -> None:
+        full = len(self._following) >= self.settings.sessions_per_connection
+        if full and isinstance(operation, InitiateExtraction | ResumeExtraction):
+            await self._refuse(operation, "too_many_sessions", "this connection follows too many sessions")
+            return
         match operation:
             case Ping(id=id_):
                 await self._send(Pong(id=id_))
             case InitiateExtraction(parameters=wanted, id=id_):
-                if len(self._following) >= self.settings.sessions_per_connection:
-                    await self._refuse(operation, "too_many_sessions", "this connection follows too many sessions")
-                    return
                 with tracer.start_as_current_span("receive initiate_extraction", kind=SpanKind.SERVER) as span:
                     begun = await self.sessions.begin(wanted.search_query, wanted.result_limit)
                     span.set_attribute("pinstream.session", begun.session)
@@ -130,7 +131,7 @@ class Connection:
                 self._follow(begun.session, begun.sequence, id_)
             case CancelExtraction(parameters=named):
                 await self.sessions.cancel(named.session_id)
-                if named.session_id not in self._following:
+                if named.session_id not in self._following and not full:
                     self._follow(named.session_id, 0, operation.id, completed_only=True)
             case ResumeExtraction(parameters=resumed, id=id_):
                 previous = self._following.pop(resumed.session_id, None)

@@ -16,6 +16,7 @@ from libs.common.messages import (
     CrawledRecord,
     DirectMedia,
     Kind,
+    Lease,
     Pin,
     ProgressRecord,
     RawMedia,
@@ -28,7 +29,7 @@ from libs.common.messages import (
 )
 from libs.common.pull import Delivery, Superseded
 from libs.common.session_log import Record, SessionLog
-from services.crawler.crawl import MAX_ATTEMPTS, Attempt, Crawls, Report
+from services.crawler.crawl import MAX_ATTEMPTS, Attempt, Crawls, Ending, Report, close
 from services.crawler.failure import CrawlFailed
 from services.crawler.page_read import PageRead
 from services.dedup.outcome import Outcomes
@@ -295,3 +296,31 @@ async def test_a_crawl_whose_log_cannot_be_followed_is_tried_again_and_not_ended
         await Crawls(Broken(log.bus), Cancelled(), site.read, 0.0).handle(delivery)
     assert await log.bus.last(subjects.RAW, subjects.lease_end(session)) is None
     assert not (await log.state(session)).complete
+
+
+async def test_a_second_attempt_misses_nothing_where_the_site_gives_another_order(
+    log: SessionLog, session: str
+) -> None:
+    delivery = await begin(log, session, limit=500)
+    stalled = Site([("1", "a" * 32)], [])
+    stalled.gates[1].clear()
+    first = asyncio.create_task(Crawls(log, Cancelled(), stalled.read, 0.0).handle(delivery))
+    await wait_until(lambda: stalled.read_pages == 1, "the first page was read")
+    again = Site([("1", "b" * 32)], [("1", "a" * 32)])
+    await Crawls(log, Cancelled(), again.read, 0.0).handle(delivery._replace(delivered=2))
+    found, _ = await log.bus.subjects_under(subjects.RAW, subjects.raw_of(session))
+    assert {subjects.item_key(subject).item for subject in found} == {"1-0", "1-0-bbbbbbbb"}
+    stalled.gates[1].set()
+    with suppress(Superseded):
+        await first
+
+
+async def test_an_end_whose_acknowledgement_was_lost_is_known_as_ones_own(log: SessionLog, session: str) -> None:
+    lease = await log.bus.publish(subjects.lease(session, "a1"), b"{}", create=True)
+    fence = Fence(subjects.leases_of(session), lease)
+    stored = encode(Lease(session=session, attempt="end", reason=Reason.LIMIT, closed_by="a1"))
+    await log.bus.publish(subjects.lease_end(session), stored, fence=fence)
+    assert await close(log, session, Ending(Reason.LIMIT), "a1", fence) == 0
+    assert (await crawled(log, session)).reason is Reason.LIMIT
+    with pytest.raises(Fenced):
+        await close(log, session, Ending(Reason.LIMIT), "a2", fence)

@@ -268,3 +268,16 @@ async def test_health_is_told_over_http(gateway: Gateway) -> None:
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.get("/healthz")).status_code == 200
         assert "text/html" in (await client.get("/")).headers["content-type"]
+
+
+async def test_a_connection_follows_no_more_sessions_than_the_setting_says(log: SessionLog) -> None:
+    gateway = Gateway(log, GatewaySettings(sessions_per_connection=2))
+    async with gateway.server, connect(gateway.url) as client:
+        sessions = [(await initiate(client))["session_id"] for _ in range(2)]
+        resume = {"operation": "resume_extraction", "parameters": {"session_id": "f" * 32}}
+        await client.send(json.dumps(resume))
+        assert (await receive_event(client, "error"))["code"] == "too_many_sessions"
+        for session in sessions:
+            await finish(log, session, 0)
+        assert {(await receive_event(client, "completed"))["session_id"] for _ in range(2)} == set(sessions)
+        await initiate(client)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from contextlib import aclosing
 
 from libs.common import session_log as module
@@ -8,6 +9,8 @@ from libs.common import subjects
 from libs.common.bus import Bus
 from libs.common.messages import CrawledRecord, ProgressRecord, Reason, RepeatRecord, RequestRecord, SearchRequest
 from libs.common.session_log import Record, SessionLog
+from libs.common.tail import Tail
+from libs.common.tasks import end
 from tests.wait import wait_until
 
 
@@ -112,3 +115,23 @@ async def test_other_services_hear_records_on_the_public_subjects(log: SessionLo
     await begin(log, session)
     async with asyncio.timeout(5):
         assert await heard.get() == f"results.{session}.request"
+
+
+async def test_a_tail_goes_on_when_its_stream_is_made_anew(bus: Bus) -> None:
+    name = f"T{secrets.token_hex(4)}"
+    stream = {"name": name, "subjects": [f"{name}.*"], "storage": "memory"}
+    await bus.api(f"STREAM.CREATE.{name}", stream)
+    for n in range(5):
+        await bus.publish(f"{name}.{n}", b"old")
+    seen: list[bytes] = []
+    tail = Tail(bus, name, f"{name}.*", lambda stored: seen.append(stored.body))
+    await tail.start()
+    task = asyncio.create_task(tail.run())
+    await bus.publish(f"{name}.x", b"before")
+    await wait_until(lambda: seen == [b"before"], "the first record")
+    await bus.api(f"STREAM.DELETE.{name}")
+    await bus.api(f"STREAM.CREATE.{name}", stream)
+    await bus.publish(f"{name}.y", b"after")
+    await wait_until(lambda: seen == [b"before", b"after"], "the record of the new stream")
+    await end(task)
+    await bus.api(f"STREAM.DELETE.{name}")
