@@ -37,6 +37,7 @@ PING_EVERY_S = 3  # two unanswered pings: a dead link is noticed within 9 s; the
 ATTEMPT_S = 2.0  # one publish or request; a broker that is alive answers within milliseconds
 PATIENCE_S = 30.0  # all attempts together: longer than a restart of the broker or the election of a leader
 SWEEP_S = 0.25
+HEADER_FRAME_BYTES = 16  # of NATS headers, beside names and values
 MIN_SERVER = (2, 11)  # subject-scoped expected sequences and batched direct gets
 
 WRONG_LAST_SEQUENCE = (10071, 10164)
@@ -100,6 +101,8 @@ class Bus:
         self._sweeper: asyncio.Task[None] | None = None
         self.reconnected = asyncio.Condition()
         self.reconnects = 0
+        self.lost = ""  # why the connection was closed for good, where it was
+        self._closing = False
 
     @property
     def connected(self) -> bool:
@@ -152,6 +155,9 @@ class Bus:
 
     async def _request(self, subject: str, body: bytes, headers: dict[str, str] | None, timeout_s: float) -> Msg:
         """The reply to a message. The client's own `request` can swallow a cancellation before Python 3.12."""
+        size = len(body) + sum(len(name) + len(value) + 4 for name, value in (headers or {}).items())
+        if size + HEADER_FRAME_BYTES > self.client.max_payload:  # the server would end the connection for it
+            raise PublishRefused(f"{size} bytes for {subject} are more than the broker takes")
         token = f"{self._inbox}.{next(self._tokens)}"
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Msg] = loop.create_future()
@@ -159,8 +165,6 @@ class Bus:
         try:
             await self.client.publish(subject, body, reply=token, headers=headers)
             return await future
-        except nats.errors.MaxPayloadError as error:
-            raise PublishRefused(f"{len(body)} bytes for {subject} are more than the broker takes") from error
         except (nats.errors.Error, OSError) as error:
             raise BrokerUnavailable(f"{subject}: {error or type(error).__name__}") from error
         finally:
@@ -304,6 +308,7 @@ class Bus:
             self.reconnected.notify_all()
 
     async def _close(self) -> None:
+        self._closing = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             with suppress(asyncio.CancelledError):
@@ -341,7 +346,11 @@ def _refusal(subject: str, error: _ApiError, *, fenced: bool) -> Exception:
 
 @asynccontextmanager
 async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
-    """A bus named `name`; raises StartFailed where no broker of a fit version answers within ten seconds."""
+    """A bus named `name`; raises StartFailed where no broker of a fit version answers within ten seconds.
+
+    It reconnects for ever, but for errors after which a server will not have it back: then the task that is inside the
+    context is cancelled and BrokerUnavailable raised.
+    """
     client = Client()
     bus = Bus(client)
 
@@ -354,6 +363,15 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
             log.error("the broker refused a permission", error=str(error))
         else:
             log.warning("broker connection", error=str(error) or type(error).__name__)
+
+    owner = asyncio.current_task()
+
+    async def closed() -> None:
+        if not bus._closing and bus._inbox:
+            bus.lost = str(client.last_error or "for no reason given")
+            log.error("the broker's connection was closed for good", why=bus.lost)
+            assert owner is not None
+            owner.cancel()
 
     async def disconnected() -> None:
         if not client.is_closed:
@@ -368,6 +386,7 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
                 password=settings.nats_password,
                 error_cb=failed,
                 disconnected_cb=disconnected,
+                closed_cb=closed,
                 reconnected_cb=bus._on_reconnect,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.25,  # type: ignore[arg-type]  # slept for as it is: a fraction works
@@ -388,5 +407,10 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
     await bus._start()
     try:
         yield bus
+    except asyncio.CancelledError:
+        if not bus.lost or owner is None:
+            raise
+        owner.uncancel()
+        raise BrokerUnavailable(f"the broker's connection was closed for good: {bus.lost}") from None
     finally:
         await bus._close()

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind
 
 from libs.common import subjects
 from libs.common.bus import PATIENCE_S, Bus, Stored
-from libs.common.errors import MalformedMessage
+from libs.common.errors import BrokerUnavailable, MalformedMessage
 from libs.common.messages import (
     CancelRecord,
     CrawledRecord,
@@ -33,6 +33,7 @@ from libs.common.telemetry import hop_span, inject
 
 FOLLOWER_RECORDS = 512  # a follower further behind than this re-reads the log instead of being remembered
 READ_BATCH = 512
+LAG_S = 0.02  # how long a replica that lags is given to catch up, each time
 
 log = structlog.get_logger()
 
@@ -204,15 +205,26 @@ class SessionLog:
         return state
 
     async def read(self, session: str, after: int = 0) -> AsyncGenerator[Record, None]:
-        """The records of `session` stored so far, after sequence `after`, in order."""
+        """The records of `session` stored so far, after sequence `after`, in order.
+
+        Any replica of the stream answers, also one that lags, so the leader is asked first how far there is to read.
+        """
+        newest = await self.bus.last(subjects.RESULTS, subjects.records_of(session))
+        goal = 0 if newest is None else newest.sequence
+        end_at = asyncio.get_running_loop().time() + PATIENCE_S
         while True:
             batch = await self.bus.read(subjects.RESULTS, subjects.records_of(session), after + 1, READ_BATCH)
             for stored in batch:
                 after = stored.sequence
                 if (record := record_of(stored)) is not None:
                     yield record
-            if len(batch) < READ_BATCH:
+            if len(batch) == READ_BATCH:
+                continue
+            if after >= goal:
                 return
+            if asyncio.get_running_loop().time() > end_at:
+                raise BrokerUnavailable(f"no replica of {subjects.RESULTS} has record {goal} yet")
+            await asyncio.sleep(LAG_S)
 
     async def follow(self, session: str, after: int = 0) -> AsyncGenerator[Record, None]:
         """The records of `session` after sequence `after`, each once, in order, and then as they come, without end."""

@@ -98,3 +98,19 @@ async def test_no_broker_is_a_sentence(unused_port: int) -> None:
     with pytest.raises(StartFailed, match="set NATS_URL"):
         async with connect(Settings(nats_url=f"nats://127.0.0.1:{unused_port}"), "test"):
             pass
+
+
+async def test_what_is_too_large_with_its_headers_is_refused_and_the_connection_lives(bus: Bus, session: str) -> None:
+    headers = {"Pinstream-Reason": "x" * 2000}
+    body = b"x" * (bus.client.max_payload - 1000)
+    with pytest.raises(PublishRefused):
+        await bus.publish(subjects.record(session, subjects.PROGRESS), body, headers=headers)
+    await bus.publish(subjects.record(session, subjects.PROGRESS), b"{}")
+
+
+async def test_a_connection_that_the_broker_closes_for_good_ends_its_service(nats_url: str) -> None:
+    with pytest.raises(BrokerUnavailable, match="for good"):
+        async with connect(Settings(nats_url=nats_url), "test") as bus:
+            await bus.client.publish("x", b"x", reply="")
+            bus.client._transport.write(b"NONSENSE\r\n")  # type: ignore[union-attr]
+            await asyncio.Event().wait()

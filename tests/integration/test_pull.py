@@ -255,3 +255,17 @@ async def test_a_stream_that_is_made_again_is_pulled_from_again(queue: Queue) ->
         await queue.bus.api(f"CONSUMER.CREATE.{queue.name}.worker", {"stream_name": queue.name, "config": durable})
         await queue.add(b"two")
         await wait_until(lambda: seen == [b"one", b"two"], "the second", timeout_s=30)
+
+
+async def test_a_message_as_large_as_the_broker_takes_can_be_buried(queue: Queue) -> None:
+    async def handler(_delivery: Delivery) -> None:
+        raise MalformedMessage("no message")
+
+    async with Running(queue.loop(handler)):
+        await queue.bus.publish(f"{queue.name}.large", b"x" * (queue.bus.client.max_payload - 100))
+        remaining = 1
+        async with asyncio.timeout(10):
+            while remaining:
+                remaining = await queue.pending()
+    letter = await queue.bus.last(subjects.DEAD_LETTERS, subjects.dead_letter("worker", f"{queue.name}.large"))
+    assert letter is not None
