@@ -34,8 +34,8 @@ from libs.common.frames import (
 )
 from libs.common.messages import Video
 
-COME_BACK_CODES = range(4000, 4500)
-FOR_GOOD_CODES = range(4500, 5000)
+FOR_GOOD_CODES = range(4500, 5000)  # 4000 to 4499 come back, as do the standard codes
+OPENINGS = 2  # times that a search is asked for before `accepted` was heard: each may have begun a session
 OPEN_S = 10.0
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
 
@@ -99,6 +99,8 @@ class Search:
         self.progress: Progress | None = None
         self.completed: Completed | None = None
         self.reconnects = 0
+        self._openings = 0
+        self._lost_at: float | None = None  # since when no frame has been heard
 
     async def __aenter__(self) -> Self:
         return self
@@ -128,14 +130,13 @@ class Search:
     async def _frames(self) -> AsyncGenerator[AnyFrame, None]:
         while True:
             connection = await self._connect()
-            heard = False
             try:
                 await connection.send(self._opening())
                 async for text in connection:
                     frame = self._understood(text)
                     if frame is None:
                         continue
-                    heard = True
+                    self._lost_at = None
                     yield frame
                     if isinstance(frame, Completed):
                         return
@@ -149,11 +150,15 @@ class Search:
             finally:
                 await self._leave(connection)
             self.reconnects += 1
-            if not heard:
-                await asyncio.sleep(random.uniform(RETRY_FIRST_S, RETRY_FIRST_S * 5))
+            self._lost_at = self._lost_at or time.monotonic()
+            await asyncio.sleep(random.uniform(RETRY_FIRST_S, RETRY_FIRST_S * 3))
 
     def _opening(self) -> str:
-        if self.session_id is not None:
+        if self.session_id is None:
+            self._openings += 1
+            if self._openings > OPENINGS:
+                raise GatewayUnreachable(f"{self._client.url} accepts connections and drops them")
+        else:
             return _operation("resume_extraction", session_id=self.session_id, after=self.sequence)
         return json.dumps(self._request)
 
@@ -179,15 +184,17 @@ class Search:
         return frame
 
     async def _leave(self, connection: ClientConnection) -> None:
-        """Closes; a session that is left in the middle is cancelled."""
-        left = self.completed is None and self.session_id is not None
+        """Closes; a search that is left in the middle is cancelled, a session that is only followed is not."""
+        left = self._request is not None and self.completed is None and self.session_id is not None
         with suppress(ConnectionClosed):
             if left and connection.state.name == "OPEN":
                 await connection.send(_operation("cancel_extraction", session_id=self.session_id))
         await connection.close()
 
     async def _connect(self) -> ClientConnection:
-        end = time.monotonic() + self._client.reconnect_timeout_s
+        end = (self._lost_at or time.monotonic()) + self._client.reconnect_timeout_s
+        if time.monotonic() > end:
+            raise GatewayUnreachable(f"{self._client.url} has said nothing for {self._client.reconnect_timeout_s:g} s")
         first = self.session_id is None
         delay_s = RETRY_FIRST_S
         while True:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from libs.client.broker import find_server, version_of
 from libs.client.errors import BrokerMissing
+from libs.common.bus import without_password
 from libs.common.errors import BadSetting
 from libs.common.settings import UpstreamSettings, from_environment
 
@@ -62,8 +63,10 @@ def check_broker() -> Finding:
         try:
             socket.create_connection((host, int(port or 4222)), timeout=3).close()
         except (OSError, ValueError) as error:
-            return Finding("broker", False, f"NATS_URL={url}: {error}", "start nats-server there, or unset NATS_URL")
-        return Finding("broker", True, f"NATS_URL={url}")
+            return Finding(
+                "broker", False, f"{without_password(url)}: {error}", "start nats-server there, or unset NATS_URL"
+            )
+        return Finding("broker", True, f"{without_password(url)} (NATS_URL)")
     try:
         binary = find_server()
     except BrokerMissing as error:

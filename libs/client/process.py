@@ -7,7 +7,6 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 

@@ -9,6 +9,7 @@ import sys
 
 from libs.client.errors import BrokerMissing, StackFailed
 from libs.client.local import LocalOptions, LocalStack
+from libs.common.bus import without_password
 
 EX_UNAVAILABLE = 69
 
@@ -50,7 +51,7 @@ async def _up(options: LocalOptions, site: str) -> int:
         for service in stack.services:
             say(f"  {service.name:<15} ready   process {service.pid}, {service.ready_url}")
         say(f"site       {site}")
-        say(f"broker     {stack.nats_url}")
+        say(f"broker     {without_password(stack.nats_url)}")
         say(f"WebSocket  {stack.ws_url}")
         say(f"web page   {stack.page_url}")
         say(f'try        pinstream search "ceramic glaze" --url {stack.ws_url}')

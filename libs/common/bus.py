@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -99,7 +100,6 @@ class Bus:
         self._tokens = itertools.count()
         self._inbox = ""
         self._sweeper: asyncio.Task[None] | None = None
-        self.reconnected = asyncio.Condition()
         self.reconnects = 0
         self.lost = ""  # why the connection was closed for good, where it was
         self._closing = False
@@ -301,11 +301,8 @@ class Bus:
 
     async def _on_reconnect(self) -> None:
         self.reconnects += 1
-        log.warning(
-            "connected to the broker again", server=str(self.client.connected_url and self.client.connected_url.netloc)
-        )
-        async with self.reconnected:
-            self.reconnected.notify_all()
+        url = self.client.connected_url
+        log.warning("connected to the broker again", server=f"{url.hostname}:{url.port}" if url else None)
 
     async def _close(self) -> None:
         self._closing = True
@@ -320,6 +317,11 @@ class Bus:
         except (TimeoutError, nats.errors.Error, OSError) as error:
             log.warning("closing without a last flush", error=str(error))
         await self.client.close()
+
+
+def without_password(urls: str) -> str:
+    """Server addresses as they may be shown."""
+    return ",".join(re.sub(r"(?<=://)[^@/]*@|^[^@/:]*:[^@/]*@", "", url.strip()) for url in urls.split(","))
 
 
 def _seconds(iso: str) -> float:
@@ -398,7 +400,7 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
         await client.close()
         why = str(error) or "no answer"
         raise StartFailed(
-            f"no broker at {settings.nats_url} ({why}); start nats-server with JetStream, or set NATS_URL"
+            f"no broker at {without_password(settings.nats_url)} ({why}); start nats-server with JetStream, or set NATS_URL"
         ) from error
     version = client.connected_server_version
     if (version.major, version.minor) < MIN_SERVER:

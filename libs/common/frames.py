@@ -12,7 +12,6 @@ import msgspec
 from libs.common.messages import Reason, Video
 
 SUBPROTOCOL = "pinstream.v1"
-MAX_FRAME_BYTES = 64 * 1024  # a request is a few hundred bytes; what is larger is answered with an error
 MAX_QUERY_CHARS = 500
 MAX_RESULT_LIMIT = 10_000
 DEFAULT_RESULT_LIMIT = 50
@@ -25,10 +24,7 @@ class CloseCode:
     TOO_BIG = 1009
     INTERNAL_ERROR = 1011
     SLOW_CONSUMER = 4008
-    RESUME_GAP = 4010
     DRAINING = 4012
-    RATE_LIMITED = 4029
-    BAD_MESSAGE = 4500
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):

@@ -113,11 +113,6 @@ class PullLoop:
         """Whether the loop can take work: connected, and its requests are being answered."""
         return self.bus.connected and time.monotonic() - self._heard_at < HEARTBEAT_S * MISSED_HEARTBEATS * 2
 
-    @property
-    def running(self) -> int:
-        """How many messages are being handled now."""
-        return len(self._running)
-
     async def run(self, stop: asyncio.Event, drain_s: float) -> None:
         """Until `stop` is set; then what is in flight has `drain_s` to finish and the rest is handed back at once."""
         ticker = asyncio.create_task(self._tick(), name=f"in progress {self.durable}")

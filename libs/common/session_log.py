@@ -88,6 +88,7 @@ class SessionState:
         self.repeats = 0
         self.unavailable = 0
         self.outcomes: set[str] = set()
+        self._unavailable: set[str] = set()
         self.progress: ProgressRecord | None = None
         self.crawled: CrawledRecord | None = None
         self.cancelled = False
@@ -127,7 +128,10 @@ class SessionState:
             case RequestRecord() as request:
                 self.request, self.requested_at = request, record.stored_at
             case VideoRecord(item=item):
-                if not self._outcome(item):
+                if item in self._unavailable:  # settled twice, differently: the video has been given by this record
+                    self._unavailable.discard(item)
+                    self.unavailable -= 1
+                elif not self._outcome(item):
                     return False
                 self.videos += 1
                 if self.first_video_at is None:
@@ -140,6 +144,7 @@ class SessionState:
                 if not self._outcome(item):
                     return False
                 self.unavailable += 1
+                self._unavailable.add(item)
             case ProgressRecord() as progress:
                 self.progress = progress
             case CrawledRecord() as crawled:

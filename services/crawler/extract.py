@@ -20,6 +20,7 @@ _OTHERS = (  # parts of a pin that describe something else; what plays there is 
     *("pinner", "native_creator", "origin_pinner", "creator", "closeup_attribution", "board", "pinned_to_board"),
     *("promoter", "images", "link", "rich_summary", "rich_metadata", "related_pins", "aggregated_pin_data"),
 )
+MOST_VARIANTS, MOST_CAPTIONS, MOST_LOCALE = 64, 64, 32  # far above what was seen; a message must stay small
 _ADDRESS_KEYS = ("url", "src", "uri", "video_url")
 
 
@@ -100,7 +101,7 @@ def _media_of(pin: dict[str, Any], session: str, site: str, captured_at: float) 
         known = by_signature.get(signature)
         if known is not None:
             seen = {variant.url for variant in known.variants}
-            merged = [*known.variants, *(variant for variant in variants if variant.url not in seen)]
+            merged = [*known.variants, *(variant for variant in variants if variant.url not in seen)][:MOST_VARIANTS]
             by_signature[signature] = msgspec.structs.replace(known, variants=merged)
             return
         item = f"{id_}-{len(by_signature)}" if id_ else f"unnamed-{signature}"
@@ -156,7 +157,7 @@ def _variants(video: Any) -> list[Variant]:
         for key, row in (listed if isinstance(listed, dict) else numbered).items():
             if (variant := _variant(key, row)) and variant.url not in found:
                 found[variant.url] = variant
-    return list(found.values())
+    return list(found.values())[:MOST_VARIANTS]
 
 
 def _variant(key: str, row: Any) -> Variant | None:
@@ -237,7 +238,8 @@ def _raw(
     for row in fields:
         for locale, value in table(row, "captions_urls").items():
             if address := link(value):
-                captions.setdefault(locale, address)
+                captions.setdefault(locale[:MOST_LOCALE], address)
+    captions = dict(list(captions.items())[:MOST_CAPTIONS])
     largest = max(variants, key=lambda variant: (variant.width or 0) * (variant.height or 0))
     return RawMedia(
         session=session,

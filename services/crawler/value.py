@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 MOST = 2**53  # above it a JSON number is no longer exact, and certainly no size, count or duration
+MOST_CHARACTERS = 4096  # the site allows 800 in a description; addresses are shorter too
 DEPTH = 40  # deeper than any recorded payload; guards the walks below against hostile nesting
 
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
@@ -33,8 +34,8 @@ def rows(value: Any) -> list[Any]:
 
 
 def text(value: Any) -> str | None:
-    """A string that says something: stripped, and nothing where only blanks are left."""
-    return (value.strip() or None) if isinstance(value, str) else None
+    """A string that says something: stripped, of bounded length, and nothing where only blanks are left."""
+    return (value[:MOST_CHARACTERS].strip() or None) if isinstance(value, str) else None
 
 
 def whole(value: Any) -> int | None:

@@ -67,12 +67,24 @@ class Sessions:
         sequence = await self.session_log.create(
             session, subjects.REQUEST, RequestRecord(request=request), patience_s=START_PATIENCE_S
         )
-        with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
-            await self.session_log.bus.publish(
-                subjects.search(session), encode(request), headers=inject(), patience_s=START_PATIENCE_S
-            )
+        try:
+            with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
+                await self.session_log.bus.publish(
+                    subjects.search(session), encode(request), headers=inject(), patience_s=START_PATIENCE_S
+                )
+        except (BrokerUnavailable, PublishRefused):
+            await self._never_began(session)
+            raise
         log.info("session begun", query=request.query, result_limit=result_limit)
         return Begun(session, sequence)
+
+    async def _never_began(self, session: str) -> None:
+        """Closes a session that its client will not hear of, so that nobody works on it if the request came through."""
+        record = CrawledRecord(reason=Reason.FAILED, items=0, message="the request could not be handed on")
+        try:
+            await self.session_log.create(session, subjects.CRAWLED, record, patience_s=START_PATIENCE_S)
+        except (BrokerUnavailable, PublishRefused) as error:
+            log.warning("a session is left to its deadline", session=session, error=str(error))
 
     async def cancel(self, session: str) -> None:
         """Stops all work on `session` and completes it. Raises SessionUnknown; a completed session stays as it is."""

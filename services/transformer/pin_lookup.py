@@ -23,7 +23,8 @@ from services.transformer.verify import Tally
 FIELD_SET = "unauth_react_main_pin"
 OTHER_FIELD_SET = "detailed"
 HANDLER = "www/pin/[id].js"  # the site refuses resource requests without it
-PAGE_BYTES = 8 * 1024 * 1024
+PAGE_BYTES = 8 * 1024 * 1024  # a pin's page is about one
+KEPT_HEADERS = ("location", "retry-after", "content-type")
 PINS_REMEMBERED = 512
 PIN_TTL_S = 600.0
 FAULTS = 3  # requests in a row that failed; then the site is left alone for a while
@@ -156,13 +157,25 @@ class PinLookup:
             await self._turn()
             tally.requests += 1
             async with asyncio.timeout(self._settings.request_timeout_s * 2):
-                response = await self._client.get(url, params=params, headers=headers)
+                response = await self._read(url, params, headers)
             self._note_refusal(response)
             target = urljoin(url, response.headers.get("location", ""))
             if response.status_code not in REDIRECTS or urlsplit(target)[:2] != urlsplit(self._origin)[:2]:
                 break
             url, params = target, None
         return response
+
+    async def _read(self, url: str, params: dict[str, str] | None, headers: dict[str, str] | None) -> httpx2.Response:
+        """The answer with its body, of which no more than PAGE_BYTES are read."""
+        body = bytearray()
+        async with self._client.stream("GET", url, params=params, headers=headers) as response:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > PAGE_BYTES:
+                    log.info("pin_page_cut", url=url, bytes=len(body))
+                    break
+        kept = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+        return httpx2.Response(response.status_code, headers=kept, content=bytes(body[:PAGE_BYTES]))
 
     def _note_refusal(self, response: httpx2.Response) -> None:
         if response.status_code >= 500:
