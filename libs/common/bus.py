@@ -399,9 +399,8 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
     except (TimeoutError, nats.errors.Error, OSError) as error:
         await client.close()
         why = str(error) or "no answer"
-        raise StartFailed(
-            f"no broker at {without_password(settings.nats_url)} ({why}); start nats-server with JetStream, or set NATS_URL"
-        ) from error
+        where = without_password(settings.nats_url)
+        raise StartFailed(f"no broker at {where} ({why}); start nats-server with JetStream, or set NATS_URL") from error
     version = client.connected_server_version
     if (version.major, version.minor) < MIN_SERVER:
         await client.close()

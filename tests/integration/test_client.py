@@ -142,6 +142,26 @@ async def test_no_gateway_is_a_typed_error(unused_port: int) -> None:
         [found async for found in Client(f"ws://127.0.0.1:{unused_port}/ws").search("pots")]
 
 
+async def test_a_gateway_that_only_drops_is_given_up_and_asked_no_more_than_twice() -> None:
+    async def answer(connection: ServerConnection, _operation: dict[str, Any], _n: int) -> None:
+        await connection.close(1011)
+
+    async with gateway(answer) as (url, got):
+        with pytest.raises(GatewayUnreachable):
+            [found async for found in Client(url, reconnect_timeout_s=5).search("pots")]
+    assert [operation["operation"] for operation in got] == ["initiate_extraction"] * 2
+
+
+async def test_a_session_that_is_only_followed_is_not_cancelled_when_it_is_left() -> None:
+    async def answer(connection: ServerConnection, _operation: dict[str, Any], _n: int) -> None:
+        await send(connection, video(2))
+
+    async with gateway(answer) as (url, got), Client(url).follow("s") as search:
+        async for _found in search:
+            break
+    assert [operation["operation"] for operation in got] == ["resume_extraction"]
+
+
 def pinstream(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command, as a person would run it in a pipe."""
     command = [sys.executable, "-m", "libs.client.cli", *arguments]

@@ -83,3 +83,8 @@ def test_a_cancel_while_the_last_outcomes_are_awaited_completes_the_session() ->
 def test_a_session_that_was_complete_stays_as_it_was_when_it_is_cancelled() -> None:
     state = fold(REQUEST, video("1-0"), CrawledRecord(reason=Reason.LIMIT, items=1), CancelRecord(requested_at=0.0))
     assert (state.completed_at, state.reason) == (3, Reason.LIMIT)
+
+
+def test_an_item_settled_as_unavailable_and_then_as_a_video_is_a_video() -> None:
+    state = fold(REQUEST, UnavailableRecord(item="1-0", reason="x"), video("1-0"))
+    assert (state.videos, state.unavailable, state.outcomes) == (1, 0, {"1-0"})
