@@ -22,6 +22,7 @@ from services.crawler.pacing import Pacer
 from services.crawler.settings import CrawlerSettings
 from services.crawler.tab import Tab
 
+DRIVER_ADVICE = "run scripts/install, or: apt-get install libatomic1"
 CLOSING_S = 1.0  # how long a session waits for its context to close, before it is left to close by itself
 WARM_AFTER_S = 1.0  # until the next context is prepared, so that it does not take the processor from a first video
 
@@ -56,7 +57,7 @@ class Browser:
         try:
             if self.settings.upstream_ca_file:
                 self._home = await trust(self.settings.upstream_ca_file)
-            self._playwright = await async_playwright().start()
+            self._playwright = await _driver()
             await self._running()
         except BaseException:
             await self._stop()
@@ -168,10 +169,20 @@ class Browser:
             self._home.cleanup()
 
 
+async def _driver() -> Playwright:
+    try:
+        return await async_playwright().start()
+    except Exception as error:  # Playwright has no type for it; the service does not start, and says this
+        raise StartFailed(f"Playwright's driver does not start ({error}); {DRIVER_ADVICE}") from error
+
+
 async def find(settings: CrawlerSettings) -> str:
     """The path of the Chromium that would be run. Raises StartFailed."""
-    async with async_playwright() as playwright:
+    playwright = await _driver()
+    try:
         return find_executable(playwright, settings.browser_executable)
+    finally:
+        await playwright.stop()
 
 
 def main(argv: Sequence[str]) -> int:
