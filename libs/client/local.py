@@ -30,6 +30,7 @@ from libs.common.streams import StreamSettings, set_up
 READY_S = 60.0
 STOP_S = 15.0  # longer than a service's drain
 POLL_S = 0.03
+BROKER_POLL_S = 0.25
 RESTART_FIRST_S, RESTART_MOST_S = 0.1, 5.0
 STEADY_S = 10.0  # one that lived this long is restarted at once
 
@@ -154,6 +155,8 @@ class LocalStack:
             await service.start()
         await self._set_up_streams()
         self._supervisors = [asyncio.create_task(self._supervise(service)) for service in self.services]
+        if self.broker is not None and self.options.restart:
+            self._supervisors.append(asyncio.create_task(self._supervise_broker(self.broker)))
         try:
             async with httpx2.AsyncClient(trust_env=False) as client, asyncio.TaskGroup() as group:
                 for service in self.services:
@@ -229,6 +232,13 @@ class LocalStack:
             self.options.say(f"{service.name} ended ({_how(code)}); it is started again in {delay_s:.1f} s")
             await asyncio.sleep(delay_s)
             await service.start()
+
+    async def _supervise_broker(self, broker: Broker) -> None:
+        while True:
+            await asyncio.sleep(BROKER_POLL_S)
+            if broker.process is not None and broker.process.poll() is not None and not self._stopping:
+                self.options.say("the broker ended; it is started again from its store")
+                broker.start()
 
     def kill(self, service: str, index: int = 0) -> None:
         """Ends a replica with SIGKILL, as a pod dies."""

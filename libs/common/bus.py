@@ -155,7 +155,7 @@ class Bus:
 
     async def _request(self, subject: str, body: bytes, headers: dict[str, str] | None, timeout_s: float) -> Msg:
         """The reply to a message. The client's own `request` can swallow a cancellation before Python 3.12."""
-        size = len(body) + sum(len(name) + len(value) + 4 for name, value in (headers or {}).items())
+        size = len(body) + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in (headers or {}).items())
         if size + HEADER_FRAME_BYTES > self.client.max_payload:  # the server would end the connection for it
             raise PublishRefused(f"{size} bytes for {subject} are more than the broker takes")
         token = f"{self._inbox}.{next(self._tokens)}"

@@ -20,8 +20,6 @@ DEFAULT_RESULT_LIMIT = 50
 class CloseCode:
     """4000 to 4499: come back; 4500 to 4999: do not."""
 
-    GOING_AWAY = 1001
-    TOO_BIG = 1009
     INTERNAL_ERROR = 1011
     SLOW_CONSUMER = 4008
     DRAINING = 4012

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import structlog
@@ -22,6 +22,7 @@ from opentelemetry.trace import SpanKind
 
 from libs.common import subjects
 from libs.common.bus import NO_CONSUMER, ApiRefused, Bus
+from libs.common.delivery import Delivery, delivery_of
 from libs.common.errors import BrokerUnavailable, MalformedMessage, PinstreamError, PublishRefused
 from libs.common.tasks import end
 from libs.common.telemetry import extract, mark_failed, message_span
@@ -38,19 +39,6 @@ REMEMBERED_FAILURES = 10_000
 log = structlog.get_logger()
 
 
-class Delivery(NamedTuple):
-    """One message as it was delivered. `delivered` counts from 1; `stored_at` is seconds since 1970, broker's clock."""
-
-    subject: str
-    body: bytes
-    headers: dict[str, str]
-    delivered: int
-    sequence: int
-    consumer_sequence: int
-    stored_at: float
-    ack_subject: str
-
-
 class Later(PinstreamError):
     """Hand the message back and deliver it again after `delay_s`."""
 
@@ -65,14 +53,6 @@ class Superseded(PinstreamError):
 
 Handler = Callable[[Delivery], Awaitable[None]]
 GaveUp = Callable[[Delivery, str], Awaitable[None]]
-
-
-def delivery_of(subject: str, body: bytes, headers: dict[str, str] | None, reply: str) -> Delivery:
-    """The delivery that a reply subject `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.…` describes."""
-    parts = reply.split(".")
-    at = 4 if len(parts) <= 9 else 6
-    delivered, sequence, consumer_sequence, stored_ns = (int(part) for part in parts[at : at + 4])
-    return Delivery(subject, body, headers or {}, delivered, sequence, consumer_sequence, stored_ns / 1e9, reply)
 
 
 class PullLoop:
@@ -103,6 +83,7 @@ class PullLoop:
         self._running: dict[asyncio.Task[None], Delivery] = {}
         self._requested = 0
         self._heard_at = 0.0
+        self._ticked_at = time.monotonic()
         self._renew = asyncio.Event()
         self._freed = asyncio.Event()
         self._closed = False
@@ -117,6 +98,7 @@ class PullLoop:
         """Until `stop` is set; then what is in flight has `drain_s` to finish and the rest is handed back at once."""
         ticker = asyncio.create_task(self._tick(), name=f"in progress {self.durable}")
         stopping = asyncio.create_task(stop.wait())
+        inbox: asyncio.Task[None] | None = None
         try:
             while not stop.is_set():
                 inbox = asyncio.create_task(self._one_inbox(), name=f"pull {self.durable}")
@@ -130,7 +112,7 @@ class PullLoop:
             await self._drain(drain_s)
         finally:
             self._closed = True
-            await end(stopping, ticker, *self._running)
+            await end(stopping, ticker, *self._running, *([inbox] if inbox else []))
 
     async def _one_inbox(self) -> None:
         """Pulls through one inbox until it has to be renewed."""
@@ -289,8 +271,12 @@ class PullLoop:
         except MalformedMessage as error:  # not even its subject can be read, so there is no item to speak of
             log.error("a message has no item", subject=delivery.subject, error=str(error))
 
+    def _stale(self) -> bool:
+        """Whether this process stood still so long that its messages are another's by now."""
+        return time.monotonic() - self._ticked_at > self.ack_wait_s
+
     async def _answer(self, delivery: Delivery, answer: bytes | None) -> None:
-        if answer is None:
+        if answer is None or (answer.startswith(b"-NAK") and self._stale()):
             return
         try:
             await self._tell(delivery.ack_subject, answer)
@@ -299,6 +285,7 @@ class PullLoop:
 
     async def _tick(self) -> None:
         while True:
+            self._ticked_at = time.monotonic()
             await asyncio.sleep(self.ack_wait_s / 3)
             for delivery in list(self._running.values()):
                 await self._answer(delivery, b"+WPI")

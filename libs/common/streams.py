@@ -56,7 +56,7 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
     once = {"max_msgs_per_subject": 1, "discard_new_per_subject": True}
     queue = {"retention": "workqueue"}
     return [
-        stream(subjects.SEARCHES, [subjects.ALL_SEARCHES], 15 * MINUTE, 64 * MB, **queue, **once),
+        stream(subjects.SEARCHES, [subjects.ALL_SEARCHES], HOUR, 64 * MB, **queue, **once),
         stream(
             subjects.RAW,
             [subjects.ALL_RAW, subjects.ALL_LEASES],

@@ -15,8 +15,8 @@ from typing import Any
 import structlog
 
 from libs.common.bus import Bus, Stored
-from libs.common.errors import BrokerUnavailable
-from libs.common.pull import delivery_of
+from libs.common.delivery import delivery_of
+from libs.common.errors import BrokerUnavailable, PinstreamError
 
 HEARTBEAT_S = 1.0
 MISSED_HEARTBEATS = 3.5
@@ -39,6 +39,7 @@ class Tail:
         self._heard_at = 0.0
         self._broken = asyncio.Event()
         self._inbox = ""
+        self._created = ""  # when the stream was
 
     @property
     def alive(self) -> bool:
@@ -47,19 +48,20 @@ class Tail:
 
     async def start(self) -> None:
         """Fixes the point from which on records are given: now."""
-        self.sequence = await self._last_sequence()
+        info = await self.bus.api(f"STREAM.INFO.{self.stream}")
+        self._created, self.sequence = info["created"], int(info["state"]["last_seq"])
         self._heard_at = time.monotonic()
-
-    async def _last_sequence(self) -> int:
-        return int((await self.bus.api(f"STREAM.INFO.{self.stream}"))["state"]["last_seq"])
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             try:
                 await self._one_consumer()
-            except Exception as error:
-                log.warning("cannot tail", stream=self.stream, exc_info=error)
+            except PinstreamError as error:
+                log.warning("cannot tail", stream=self.stream, error=str(error))
+                await asyncio.sleep(RETRY_S)
+            except Exception:
+                log.exception("cannot tail", stream=self.stream)
                 await asyncio.sleep(RETRY_S)
             self.restarts += 1
 
@@ -88,10 +90,11 @@ class Tail:
                     await self.bus.tell(f"$JS.API.CONSUMER.DELETE.{self.stream}.{name}")
 
     async def _create(self) -> str:
-        last = await self._last_sequence()
-        if last < self.sequence:
+        info = await self.bus.api(f"STREAM.INFO.{self.stream}")
+        if self._created not in ("", info["created"]):
             log.warning("the stream was made anew; tailing from its start", stream=self.stream)
             self.sequence = 0
+        self._created = info["created"]
         config = {
             "deliver_subject": self._inbox,
             "deliver_policy": "by_start_sequence",

@@ -16,6 +16,7 @@ from playwright import async_api
 from playwright.async_api import Error, Playwright, async_playwright
 
 from libs.common.errors import StartFailed
+from libs.common.tasks import end
 from services.crawler.failure import BrowserFailed, Refused
 from services.crawler.launch import find_executable, start, trust
 from services.crawler.pacing import Pacer
@@ -46,6 +47,7 @@ class Browser:
         self._starting = asyncio.Lock()
         self._slots = asyncio.Semaphore(settings.sessions)
         self._stopped = False
+        self._reviving: asyncio.Task[None] | None = None
         self.open_tabs: set[Tab] = set()  # leased, until their contexts are closed
 
     @property
@@ -112,11 +114,25 @@ class Browser:
             try:
                 home = Path(self._home.name) if self._home else None
                 self._browser = await start(self._playwright, self.settings, home)
+                self._browser.on("disconnected", self._on_disconnected)
             except StartFailed as error:
                 if self._browser is None:
                     raise
                 raise BrowserFailed(str(error)) from error
             return self._browser
+
+    def _on_disconnected(self, browser: async_api.Browser) -> None:
+        """Has Chromium started anew, so that the process can take work again before a session asks for it."""
+        if not self._stopped:
+            self._reviving = asyncio.create_task(self._revive(), name="revive browser")
+
+    async def _revive(self) -> None:
+        try:
+            await self._running()
+        except BrowserFailed as error:
+            log.error("the browser cannot be started again", why=str(error))
+        else:
+            self._warm_up()
 
     def _warm_up(self) -> None:
         while not self._stopped and self.ready and len(self._warm) < self.settings.warm_contexts:
@@ -152,6 +168,8 @@ class Browser:
 
     async def _stop(self) -> None:
         self._stopped = True
+        if self._reviving is not None:
+            await end(self._reviving)
         for warming in self._warm:
             warming.cancel()
         await asyncio.gather(*self._warm, return_exceptions=True)

@@ -12,7 +12,6 @@ import random
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
-from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -21,9 +20,10 @@ from opentelemetry.trace import SpanKind
 from libs.common import subjects
 from libs.common.bus import Fence
 from libs.common.cancelled import Cancelled
+from libs.common.closing import Ending, close
+from libs.common.delivery import Delivery
 from libs.common.errors import AlreadyExists, Fenced, MalformedMessage
 from libs.common.messages import (
-    CrawledRecord,
     Lease,
     ProgressRecord,
     RawMedia,
@@ -32,8 +32,9 @@ from libs.common.messages import (
     decode,
     encode,
 )
-from libs.common.pull import Delivery, Superseded
-from libs.common.session_log import SessionLog, SessionState
+from libs.common.pull import Superseded
+from libs.common.session_log import SessionLog
+from libs.common.session_state import SessionState
 from libs.common.tasks import end
 from libs.common.telemetry import inject, message_span, unrecorded
 from services.crawler.failure import CrawlFailed
@@ -47,13 +48,6 @@ log = structlog.get_logger()
 
 Report = Callable[[str, str | None, float | None], Awaitable[None]]
 Read = Callable[[SearchRequest, Report], AsyncGenerator[PageRead, None]]
-
-
-class Ending(NamedTuple):
-    """How a crawl ended."""
-
-    reason: Reason
-    message: str | None = None
 
 
 class Crawls:
@@ -78,26 +72,7 @@ class Crawls:
         """Closes the session of a request that cannot be handled."""
         session = delivery.subject.rsplit(".", 1)[-1]
         message = f"the request could not be carried out: {why}"[:300]
-        await close(self.session_log, session, Ending(Reason.FAILED, message), "none", fence=None)
-
-
-async def close(session_log: SessionLog, session: str, ending: Ending, attempt: str, fence: Fence | None) -> int:
-    """Ends a crawl for ever and returns how many items it emitted. Raises Fenced where `fence` has been passed."""
-    bus = session_log.bus
-    last = Lease(session=session, attempt="end", reason=ending.reason, message=ending.message, closed_by=attempt)
-    try:
-        await bus.publish(subjects.lease_end(session), encode(last), fence=fence, create=fence is None)
-    except AlreadyExists:
-        pass
-    except Fenced:
-        stored = await bus.last(subjects.RAW, subjects.lease_end(session))
-        if stored is None or decode(stored.body, Lease).closed_by != attempt:
-            raise  # otherwise it is our own, whose acknowledgement was lost
-    items, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
-    record = CrawledRecord(reason=ending.reason, items=len(items), message=ending.message)
-    with suppress(AlreadyExists):
-        await session_log.create(session, subjects.CRAWLED, record)
-    return len(items)
+        await close(self.session_log, session, Ending(Reason.FAILED, message), closed_by="crawler")
 
 
 class Attempt:
@@ -133,7 +108,7 @@ class Attempt:
             log.info("closing a session whose crawl had ended")
             last = decode(ended.body, Lease)
             ending = Ending(last.reason or Reason.FAILED, last.message)
-            await close(self.session_log, session, ending, attempt, fence=None)
+            await close(self.session_log, session, ending, attempt)
             return
         try:
             if delivery.delivered > MAX_ATTEMPTS:
@@ -146,7 +121,7 @@ class Attempt:
             items = await close(self.session_log, session, ending, attempt, None if forced else self.fence)
         except Fenced as error:
             raise Superseded(str(error)) from error
-        log.info("crawled", reason=str(ending.reason), items=items, pages=self.pages, message=ending.message)
+        log.info("crawled", reason=str(ending.reason), items=len(items), pages=self.pages, message=ending.message)
 
     async def _until_over(self, left_s: float) -> Ending:
         following = asyncio.create_task(self._follow(), name="follow")
@@ -196,9 +171,14 @@ class Attempt:
             now, todo = todo[:room], todo[room:]
             first = not self.emitted
             self.emitted.update(one.item for one in now)
-            await asyncio.gather(
-                *(self._publish(one, traced=(first and n == 0) or self._traced()) for n, one in enumerate(now))
-            )
+            publishing = [
+                asyncio.create_task(self._publish(one, traced=(first and n == 0) or self._traced()))
+                for n, one in enumerate(now)
+            ]
+            try:
+                await asyncio.gather(*publishing)
+            finally:
+                await end(*publishing)
         return self.state.videos >= self.request.result_limit
 
     def _named(self, media: RawMedia) -> RawMedia:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import structlog
 
 from libs.common import subjects
-from libs.common.errors import AlreadyExists, StreamFull
-from libs.common.messages import CrawledRecord, Lease, Reason, RequestRecord, decode, encode
-from libs.common.pull import Delivery, Later
+from libs.common.closing import Ending, close
+from libs.common.delivery import Delivery
+from libs.common.messages import Reason, RequestRecord, decode
+from libs.common.pull import Later
 from libs.common.session_log import SessionLog
 from services.dedup.outcome import Outcomes
 
@@ -47,16 +46,9 @@ class Deadlines:
         if state.complete:
             return
         log.warning("session closed at its deadline", session=session, videos=state.videos)
-        bus = self.session_log.bus
-        reason = Reason.CANCELLED if state.cancelled else Reason.DEADLINE
-        last = encode(Lease(session=session, attempt="end", reason=reason))
-        with suppress(AlreadyExists, StreamFull):  # a full stream must not keep a session open
-            await bus.publish(subjects.lease_end(session), last, create=True)
         if state.crawled is None:
-            emitted, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
-            items = {subjects.item_key(subject).item for subject in emitted}
-            with suppress(AlreadyExists):
-                await self.session_log.create(session, subjects.CRAWLED, CrawledRecord(reason=reason, items=len(items)))
+            reason = Reason.CANCELLED if state.cancelled else Reason.DEADLINE
+            items = await close(self.session_log, session, Ending(reason), closed_by="deadline")
             state = await self.session_log.state(session)
         missing = sorted(items - state.outcomes)
         promised = state.crawled.items if state.crawled else 0

@@ -13,9 +13,9 @@ import structlog
 
 from libs.common import subjects
 from libs.common.cancelled import Cancelled
-from libs.common.errors import AlreadyExists, BrokerUnavailable
+from libs.common.delivery import Delivery
+from libs.common.errors import AlreadyExists, BrokerUnavailable, MalformedMessage
 from libs.common.messages import DirectMedia, RepeatRecord, UnavailableRecord, Video, VideoRecord, decode
-from libs.common.pull import Delivery
 from libs.common.session_log import SessionLog
 
 log = structlog.get_logger()
@@ -30,10 +30,13 @@ class Outcomes:
 
     async def handle(self, delivery: Delivery) -> None:
         """One resolved item; the same item again changes nothing."""
-        session, _ = subjects.item_key(delivery.subject)
+        session, item = subjects.item_key(delivery.subject)
         if session in self.cancelled:
             return
-        await self.settle(decode(delivery.body, DirectMedia))
+        direct = decode(delivery.body, DirectMedia)
+        if (direct.session, direct.item) != (session, item):
+            raise MalformedMessage(f"DirectMedia: it speaks of {direct.session}, {direct.item}")
+        await self.settle(direct)
 
     async def settle(self, direct: DirectMedia) -> None:
         """Gives the item its outcome."""

@@ -12,19 +12,20 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from libs.common import subjects
-from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SessionUnknown, StreamFull
+from libs.common.closing import Ending, close
+from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SessionUnknown
 from libs.common.frames import AnyFrame, Completed, Progress, Summary, VideoFrame
 from libs.common.messages import (
     CancelRecord,
     CrawledRecord,
-    Lease,
     Reason,
     RequestRecord,
     SearchRequest,
     VideoRecord,
     encode,
 )
-from libs.common.session_log import Record, SessionLog, SessionState
+from libs.common.session_log import SessionLog
+from libs.common.session_state import Record, SessionState
 from libs.common.telemetry import inject, message_span
 
 START_PATIENCE_S = 5.0  # a client waits for `accepted`; after this it is told to come back
@@ -56,7 +57,6 @@ class Sessions:
     async def begin(self, query: str, result_limit: int) -> Begun:
         """Writes the request to the log, then hands it to the crawlers. Raises BrokerUnavailable or StreamFull."""
         session = secrets.token_hex(16)
-        structlog.contextvars.bind_contextvars(session=session)
         request = SearchRequest(
             session=session,
             query=query.strip(),
@@ -75,7 +75,7 @@ class Sessions:
         except (BrokerUnavailable, PublishRefused):
             await self._never_began(session)
             raise
-        log.info("session begun", query=request.query, result_limit=result_limit)
+        log.info("session begun", session=session, query=request.query, result_limit=result_limit)
         return Begun(session, sequence)
 
     async def _never_began(self, session: str) -> None:
@@ -97,14 +97,7 @@ class Sessions:
         with suppress(AlreadyExists):
             await self.session_log.create(session, subjects.CANCEL, CancelRecord(requested_at=time.time()))
         await bus.tell(subjects.cancel(session))
-        end = encode(Lease(session=session, attempt="end", reason=Reason.CANCELLED))
-        with suppress(AlreadyExists, StreamFull):  # a full stream must not keep a session from being cancelled
-            await bus.publish(subjects.lease_end(session), end, create=True)
-        items, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
-        with suppress(AlreadyExists):  # the crawl ended by itself just now
-            await self.session_log.create(
-                session, subjects.CRAWLED, CrawledRecord(reason=Reason.CANCELLED, items=len(items))
-            )
+        await close(self.session_log, session, Ending(Reason.CANCELLED), closed_by="gateway")
         await bus.purge(subjects.SEARCHES, subjects.search(session))
         await bus.purge(subjects.RAW, subjects.raw_of(session))
         await bus.purge(subjects.DIRECT, subjects.direct_of(session))

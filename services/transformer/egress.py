@@ -80,4 +80,5 @@ def same_host_target(url: str, location: str | None) -> str | None:
     signature = _SIGNATURE.search(before.path)
     if signature and signature[0].lower() not in after.path.lower():
         return None
-    return target if (before.host, before.port) == (after.host, after.port) else None
+    here, there = (before.scheme, before.host, before.port), (after.scheme, after.host, after.port)
+    return target if here == there else None

@@ -10,9 +10,9 @@ from opentelemetry.trace import SpanKind
 from libs.common import subjects
 from libs.common.bus import Bus
 from libs.common.cancelled import Cancelled
-from libs.common.errors import AlreadyExists
+from libs.common.delivery import Delivery
+from libs.common.errors import AlreadyExists, MalformedMessage
 from libs.common.messages import DirectMedia, RawMedia, decode, encode
-from libs.common.pull import Delivery
 from libs.common.telemetry import hop_span, inject
 
 Resolve = Callable[[RawMedia], Awaitable[DirectMedia]]
@@ -28,10 +28,13 @@ class Transform:
 
     async def handle(self, delivery: Delivery) -> None:
         """One raw media; the same one again is published again, and settles to the same outcome."""
-        session, _ = subjects.item_key(delivery.subject)
+        session, item = subjects.item_key(delivery.subject)
         if session in self.cancelled:
             return
-        direct = await self.resolve(decode(delivery.body, RawMedia))
+        raw = decode(delivery.body, RawMedia)
+        if (raw.session, raw.item) != (session, item):
+            raise MalformedMessage(f"RawMedia: it speaks of {raw.session}, {raw.item}")
+        direct = await self.resolve(raw)
         if session not in self.cancelled:
             await self._publish(direct)
 

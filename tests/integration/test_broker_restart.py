@@ -13,9 +13,10 @@ import pytest
 from libs.client.broker import Broker
 from libs.common import subjects
 from libs.common.bus import connect
+from libs.common.delivery import Delivery
 from libs.common.errors import AlreadyExists
 from libs.common.messages import DirectMedia, Kind, UnavailableRecord, Video, decode, encode
-from libs.common.pull import Delivery, PullLoop
+from libs.common.pull import PullLoop
 from libs.common.session_log import session_log
 from libs.common.settings import Settings
 from libs.common.streams import StreamSettings, set_up

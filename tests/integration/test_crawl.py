@@ -11,6 +11,8 @@ import pytest
 from libs.common import subjects
 from libs.common.bus import Fence
 from libs.common.cancelled import Cancelled
+from libs.common.closing import Ending, close
+from libs.common.delivery import Delivery
 from libs.common.errors import BrokerUnavailable, Fenced
 from libs.common.messages import (
     CrawledRecord,
@@ -27,9 +29,10 @@ from libs.common.messages import (
     decode,
     encode,
 )
-from libs.common.pull import Delivery, Superseded
-from libs.common.session_log import Record, SessionLog
-from services.crawler.crawl import MAX_ATTEMPTS, Attempt, Crawls, Ending, Report, close
+from libs.common.pull import Superseded
+from libs.common.session_log import SessionLog
+from libs.common.session_state import Record
+from services.crawler.crawl import MAX_ATTEMPTS, Attempt, Crawls, Report
 from services.crawler.failure import CrawlFailed
 from services.crawler.page_read import PageRead
 from services.dedup.outcome import Outcomes
@@ -320,7 +323,7 @@ async def test_an_end_whose_acknowledgement_was_lost_is_known_as_ones_own(log: S
     fence = Fence(subjects.leases_of(session), lease)
     stored = encode(Lease(session=session, attempt="end", reason=Reason.LIMIT, closed_by="a1"))
     await log.bus.publish(subjects.lease_end(session), stored, fence=fence)
-    assert await close(log, session, Ending(Reason.LIMIT), "a1", fence) == 0
+    assert await close(log, session, Ending(Reason.LIMIT), "a1", fence) == set()
     assert (await crawled(log, session)).reason is Reason.LIMIT
     with pytest.raises(Fenced):
         await close(log, session, Ending(Reason.LIMIT), "a2", fence)

@@ -10,8 +10,9 @@ import pytest
 
 from libs.common import subjects
 from libs.common.bus import Bus, Stored
+from libs.common.delivery import Delivery
 from libs.common.errors import MalformedMessage
-from libs.common.pull import MAX_FAILURES, Delivery, Handler, Later, PullLoop
+from libs.common.pull import MAX_FAILURES, Handler, Later, PullLoop
 from tests.wait import wait_until
 
 ACK_WAIT_S = 1.0

@@ -8,7 +8,8 @@ from libs.common import session_log as module
 from libs.common import subjects
 from libs.common.bus import Bus
 from libs.common.messages import CrawledRecord, ProgressRecord, Reason, RepeatRecord, RequestRecord, SearchRequest
-from libs.common.session_log import Record, SessionLog
+from libs.common.session_log import SessionLog
+from libs.common.session_state import Record
 from libs.common.tail import Tail
 from libs.common.tasks import end
 from tests.wait import wait_until

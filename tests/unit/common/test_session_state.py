@@ -19,7 +19,7 @@ from libs.common.messages import (
     Video,
     VideoRecord,
 )
-from libs.common.session_log import Record, SessionState
+from libs.common.session_state import Record, SessionState
 
 REQUEST = RequestRecord(request=SearchRequest(session="s", query="q", result_limit=9, requested_at=0.0))
 

@@ -1,0 +1,26 @@
+"""One message as a consumer of a stream was given it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Delivery(NamedTuple):
+    """One message as it was delivered. `delivered` counts from 1; `stored_at` is seconds since 1970, broker's clock."""
+
+    subject: str
+    body: bytes
+    headers: dict[str, str]
+    delivered: int
+    sequence: int
+    consumer_sequence: int
+    stored_at: float
+    ack_subject: str
+
+
+def delivery_of(subject: str, body: bytes, headers: dict[str, str] | None, reply: str) -> Delivery:
+    """The delivery that a reply subject `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.…` describes."""
+    parts = reply.split(".")
+    at = 4 if len(parts) <= 9 else 6
+    delivered, sequence, consumer_sequence, stored_ns = (int(part) for part in parts[at : at + 4])
+    return Delivery(subject, body, headers or {}, delivered, sequence, consumer_sequence, stored_ns / 1e9, reply)
