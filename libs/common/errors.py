@@ -11,7 +11,8 @@ PinstreamError
 │   └── StreamFull      no room; later there may be
 ├── CrawlFailed         the site or the browser ended the crawl; carries the reason
 ├── StartFailed         a service could not start; the message says what to do
-└── SessionUnknown      no record of that session is left
+├── SessionUnknown      no record of that session is left
+└── SequenceUnknown     the log has no such sequence yet
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class StreamFull(PublishRefused):
 
 class StartFailed(PinstreamError):
     """The service could not start."""
+
+
+class SequenceUnknown(PinstreamError):
+    """The log has no such sequence; resume after the last one that was received, or after 0."""
 
 
 class SessionUnknown(PinstreamError):

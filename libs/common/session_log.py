@@ -97,6 +97,10 @@ class SessionLog:
                 raise BrokerUnavailable(f"no replica of {subjects.RESULTS} has record {goal} yet")
             await asyncio.sleep(LAG_S)
 
+    async def last_sequence(self) -> int:
+        """The sequence of the newest record of any session."""
+        return int((await self.bus.api(f"STREAM.INFO.{subjects.RESULTS}"))["state"]["last_seq"])
+
     async def follow(self, session: str, after: int = 0) -> AsyncGenerator[Record, None]:
         """The records of `session` after sequence `after`, each once, in order, and then as they come, without end."""
         follower = _Follower()

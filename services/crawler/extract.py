@@ -14,6 +14,7 @@ from services.crawler.metadata import metadata, pin_id, poster
 from services.crawler.value import DEPTH, link, rows, snake, table, whole
 
 _VIDEO_KEYS = ("videos", "story_pin_data", "carousel_data", "embed")  # a gated stub has none of them
+_BADGES = ("is_video", "grid_badge", "is_playable", "video_status")
 _NEWER_KEYS = ("entityId", "storyPinData", "carouselData", "gridTitle", "videoList", "isVideo", "dominantColor")
 _PIN_KEYS = ("images", "pinner", "board", "videos", "image_signature", "grid_title", "node_id", "story_pin_data")
 _OTHERS = (  # parts of a pin that describe something else; what plays there is not this pin's video
@@ -27,20 +28,17 @@ _ADDRESS_KEYS = ("url", "src", "uri", "video_url")
 class Extraction(msgspec.Struct, frozen=True, kw_only=True):
     """What was found in one document.
 
-    `pins` counts pins, `stubs` are those of them that carry no field where a video could be, as gated answers do, and
-    `bare` those whose videos have no address. `unknown` says what was not understood, in words.
+    `pins` counts pins, `stubs` are those of them that carry no field where a video could be, as gated answers do,
+    `badged` those stubs that are marked as videos, and `bare` the pins whose videos have no address. `unknown` says
+    what was not understood, in words.
     """
 
     media: list[RawMedia] = []
     pins: int = 0
     stubs: list[str] = []
+    badged: list[str] = []
     bare: list[str] = []
     unknown: list[str] = []
-
-    @property
-    def meagre(self) -> list[str]:
-        """The pins of which another answer of the site may tell more."""
-        return [*self.stubs, *self.bare]
 
     @property
     def gated(self) -> bool:
@@ -59,6 +57,7 @@ def extract(results: list[Any], *, session: str, site: str, captured_at: float =
     """All media of the pins among `results`, in reading order; `site` is the origin of pin pages."""
     media: list[RawMedia] = []
     stubs: list[str] = []
+    badged: list[str] = []
     bare: list[str] = []
     unknown: Counter[str] = Counter()
     pins = 0
@@ -72,10 +71,12 @@ def extract(results: list[Any], *, session: str, site: str, captured_at: float =
         unknown.update(strange)
         if not found and not any(key in pin for key in _VIDEO_KEYS) and (id_ := pin_id(pin)):
             stubs.append(id_)
-        if not found and pin.get("videos") and (id_ := pin_id(pin)):
+            if any(pin.get(key) for key in _BADGES):
+                badged.append(id_)
+        if not found and _names_renditions(pin.get("videos")) and (id_ := pin_id(pin)):
             bare.append(id_)
     words = [f"{what} ({n})" for what, n in unknown.items()]
-    return Extraction(media=media, pins=pins, stubs=stubs, bare=bare, unknown=words)
+    return Extraction(media=media, pins=pins, stubs=stubs, badged=badged, bare=bare, unknown=words)
 
 
 def as_pin(entry: Any) -> dict[str, Any] | None:
@@ -114,7 +115,7 @@ def _media_of(pin: dict[str, Any], session: str, site: str, captured_at: float) 
         if _signature(variants) not in by_signature:
             strange.append(f"a video in the unknown place {place}")
             add(clip, variants)
-    if pin.get("videos") and not by_signature:
+    if _names_renditions(pin.get("videos")) and not by_signature:
         strange.append("videos without an address")
     embed = embed_of(table(pin, "embed").get("src"))
     if embed is None and "embed" not in pin:
@@ -135,6 +136,11 @@ def _media_of(pin: dict[str, Any], session: str, site: str, captured_at: float) 
             ),
         )
     return list(by_signature.values()), strange
+
+
+def _names_renditions(videos: Any) -> bool:
+    """Whether a `videos` object has anything in it; many a picture's has nothing."""
+    return any(isinstance(value, dict | list | str) and value for value in table(videos).values())
 
 
 def _known_places(pin: dict[str, Any]) -> Iterator[_Clip]:

@@ -17,13 +17,11 @@ from services.crawler.extract import Extraction, extract
 from services.crawler.failure import CrawlFailed, Refused
 from services.crawler.pacing import Pacer, Patience
 from services.crawler.page_read import PageRead, page_read, page_span
-from services.crawler.pins import by_pin
+from services.crawler.pins import Meagre, by_pin
 from services.crawler.tab import Tab
 
 WAY = "feed"
 STUBS_ONLY = "The site gives pictures without their videos (its gated results); try again later, without a login wall."
-LOOP = "The site gave the same cursor twice, so that what comes after it cannot be read; try again later."
-NOTHING_NEW = "The site went on giving pages without anything new and no end; try again later."
 log = structlog.get_logger()
 
 
@@ -38,7 +36,7 @@ class Feed:
         self._bookmark: str | None = None
         self._bookmarks: set[str] = set()
         self._pins: set[str] = set()
-        self._asked_pins: set[str] = set()
+        self._meagre = Meagre()
         self._ended = False
         self._number = 0
         self._fullest = 0
@@ -50,16 +48,16 @@ class Feed:
         """The pages from the present place to the end. Raises Refused, BrowserFailed or CrawlFailed."""
         while not self._ended:
             with page_span(WAY, self._number + 1) as span:
-                page, envelope, meagre = await self._page(tab, span)
+                page, envelope = await self._page(tab, span)
             yield page
-            async for page in self._by_pin(tab, meagre):
-                yield page
             self._go_on(envelope)
+        async for page in self._by_pin(tab, self._meagre.take()):
+            yield page
         if self._unknown and not self._media:
             what = "; ".join(self._unknown[:3])
             raise Refused(Reason.UPSTREAM_CHANGED, f"No video could be read from the site's answers ({what}).")
 
-    async def _page(self, tab: Tab, span: Span) -> tuple[PageRead, Envelope, list[str]]:
+    async def _page(self, tab: Tab, span: Span) -> tuple[PageRead, Envelope]:
         envelope = await self._asked(tab)
         if envelope.lost:
             raise Refused(Reason.UPSTREAM_CHANGED, pinterest.LOST)
@@ -74,20 +72,24 @@ class Feed:
         self._number += 1
         self._fullest = max(self._fullest, len(envelope.results))
         self._count(envelope, extraction)
-        return page_read(WAY, self._number, extraction, span, envelope.unknown), envelope, extraction.meagre
+        self._meagre.note(extraction)
+        return page_read(WAY, self._number, extraction, span, envelope.unknown), envelope
 
     async def _by_pin(self, tab: Tab, pins: list[str]) -> AsyncGenerator[PageRead, None]:
-        """The pins of which the page said too little."""
-        fresh = [pin for pin in dict.fromkeys(pins) if pin not in self._asked_pins]
-        self._asked_pins.update(fresh)
-        async with aclosing(by_pin(tab, fresh, self._pacer, self._patience)) as answers:
-            async for _, entries in answers:
-                self._number += 1
-                with page_span(WAY, self._number) as span:
-                    found = extract(entries, session=self._request.session, site=self._site, captured_at=time.time())
-                    self._media += len(found.media)
-                    page = page_read(WAY, self._number, found, span, [])
-                yield page
+        """The pins of which the pages said too little. A refusal here costs those, and not the search."""
+        try:
+            async with aclosing(by_pin(tab, pins, self._pacer, self._patience)) as answers:
+                async for _, entries in answers:
+                    self._number += 1
+                    with page_span(WAY, self._number) as span:
+                        found = extract(
+                            entries, session=self._request.session, site=self._site, captured_at=time.time()
+                        )
+                        self._media += len(found.media)
+                        page = page_read(WAY, self._number, found, span, [])
+                    yield page
+        except Refused as refusal:
+            log.warning("single pins are refused", why=refusal.message, pins=len(pins))
 
     async def _asked(self, tab: Tab) -> Envelope:
         asked = pinterest.search(self._request.query, self._bookmark)
@@ -116,8 +118,8 @@ class Feed:
             return
         assert envelope.bookmark is not None
         if envelope.bookmark in self._bookmarks:
-            raise CrawlFailed(Reason.UPSTREAM_CHANGED, LOOP)
+            raise CrawlFailed(Reason.UPSTREAM_CHANGED, pinterest.LOOP)
         if self._empty > pinterest.EMPTY_PAGES or self._stale > pinterest.STALE_PAGES:
-            raise CrawlFailed(Reason.UPSTREAM_CHANGED, NOTHING_NEW)
+            raise CrawlFailed(Reason.UPSTREAM_CHANGED, pinterest.NOTHING_NEW)
         self._bookmarks.add(envelope.bookmark)
         self._bookmark = envelope.bookmark

@@ -23,7 +23,7 @@ from services.crawler.failure import Refused, from_playwright
 from services.crawler.listener import Listener
 from services.crawler.pacing import Pacer, Patience
 from services.crawler.page_read import PageRead, page_read, page_span
-from services.crawler.pins import by_pin
+from services.crawler.pins import Meagre, by_pin
 from services.crawler.tab import Tab
 
 WAY = "page"
@@ -41,6 +41,32 @@ _SCROLL = """(back) => {
 log = structlog.get_logger()
 
 
+class _Guard:
+    """Within one opening of the page: ends what goes round in a circle, or on without anything new."""
+
+    def __init__(self) -> None:
+        self._pins: set[str] = set()
+        self._bookmarks: set[str] = set()
+        self._stale = 0
+
+    def check(self, envelope: Envelope) -> None:
+        """Raises Refused for an answer after which nothing new is to be hoped for."""
+        pins = _ids(envelope)
+        self._stale = 0 if pins - self._pins else self._stale + 1
+        self._pins |= pins
+        if self._stale > pinterest.STALE_PAGES:
+            raise Refused(Reason.UPSTREAM_CHANGED, pinterest.NOTHING_NEW, transient=True)
+        if pinterest.is_end(envelope.bookmark) or envelope.bookmark is None:
+            return
+        if envelope.bookmark in self._bookmarks:
+            raise Refused(Reason.UPSTREAM_CHANGED, pinterest.LOOP, transient=True)
+        self._bookmarks.add(envelope.bookmark)
+
+
+def _ids(envelope: Envelope) -> set[str]:
+    return {str(entry.get("id")) for entry in envelope.results if isinstance(entry, dict)}
+
+
 class Scroll:
     """A crawl by the page; what it has given survives a page that must be opened anew."""
 
@@ -53,6 +79,7 @@ class Scroll:
         self._given: set[str] = set()
         self._signatures: set[str] = set()
         self._asked_pins: set[str] = set()
+        self._meagre = Meagre()
         self._seen: set[str] = set()
         self._unknown: list[str] = []
         self._confirmed = False
@@ -72,6 +99,11 @@ class Scroll:
                         await self._patience.wait(refusal)
         except Error as error:
             raise from_playwright(error, "The site's page") from error
+        try:
+            async for page in self._by_pin(tab, self._meagre.take()):
+                yield page
+        except Refused as refusal:
+            log.warning("single pins are refused", why=refusal.message)
         if noted := self._noted(tab):
             self._number += 1
             yield PageRead(number=self._number, way=WAY, media=noted)
@@ -90,6 +122,7 @@ class Scroll:
                 yield page
         bookmark: str | None = None
         heard, fullest, nudges = 0, 0, 0
+        guard = _Guard()
         while nudges < NUDGES:
             await tab.page.evaluate(_SCROLL, nudges > 1)
             answer = await self._next(listener)
@@ -102,6 +135,7 @@ class Scroll:
                 yield page
             self._note_progress(envelope)
             bookmark = envelope.bookmark
+            guard.check(envelope)
             if pinterest.is_end(bookmark):
                 full = bookmark is None and len(envelope.results) >= max(fullest, pinterest.USUAL_PAGE_SIZE)
                 if not full or self._confirmed:
@@ -116,7 +150,7 @@ class Scroll:
 
     def _note_progress(self, envelope: Envelope) -> None:
         """Patience begins anew with what is new only: what comes before a fault comes again with each opening."""
-        pins = {str(entry.get("id")) for entry in envelope.results if isinstance(entry, dict)}
+        pins = _ids(envelope)
         if pins - self._seen:
             self._seen |= pins
             self._patience.answered()
@@ -141,14 +175,16 @@ class Scroll:
             self._unknown += read.unknown[: 10 - len(self._unknown)]
         if extraction.media or not extraction.gated:
             yield self._new(read)
-        async for page in self._by_pin(tab, self._worth_asking(envelope.results, extraction.meagre)):
+        if not extraction.gated:
+            self._meagre.note(extraction)
+            return
+        async for page in self._by_pin(tab, self._worth_asking(extraction)):
             yield page
 
-    def _worth_asking(self, results: list[object], stubs: list[str]) -> list[str]:
+    def _worth_asking(self, extraction: Extraction) -> list[str]:
         """The stubs, those with a badge for videos first."""
-        badged = {str(entry.get("id")) for entry in results if isinstance(entry, dict) and entry.get("grid_badge")}
-        fresh = [stub for stub in dict.fromkeys(stubs) if stub not in self._asked_pins]
-        return sorted(fresh, key=lambda stub: stub not in badged)
+        ordered = dict.fromkeys([*extraction.badged, *extraction.stubs])
+        return [stub for stub in ordered if stub not in self._asked_pins]
 
     async def _by_pin(self, tab: Tab, pins: list[str]) -> AsyncGenerator[PageRead, None]:
         async with aclosing(by_pin(tab, pins, self._pacer, self._patience)) as answers:

@@ -10,13 +10,36 @@ import structlog
 from libs.common.messages import Reason
 from services.crawler import pinterest
 from services.crawler.asking import ask
+from services.crawler.extract import Extraction
 from services.crawler.failure import Refused
 from services.crawler.pacing import Pacer, Patience
 from services.crawler.tab import Tab
 
 AT_ONCE = 4  # side by side, at the common pace
+MOST_ASKED = 60  # of a session whose pages could be read; 20 s at three requests a second
 
 log = structlog.get_logger()
+
+
+class Meagre:
+    """The pins of which readable pages told too little: asked for when the pages are read, the likely ones first."""
+
+    def __init__(self) -> None:
+        self._likely: dict[str, None] = {}
+        self._others: dict[str, None] = {}
+
+    def note(self, extraction: Extraction) -> None:
+        """Adds what one page told too little of."""
+        self._likely.update(dict.fromkeys([*extraction.bare, *extraction.badged]))
+        self._others.update(dict.fromkeys(extraction.stubs))
+
+    def take(self) -> list[str]:
+        """Those that are worth a request; afterwards there are none."""
+        pins = list(dict.fromkeys([*self._likely, *self._others]))
+        if len(pins) > MOST_ASKED:
+            log.info("not every pin is asked for", pins=len(pins), asked=MOST_ASKED)
+        self._likely, self._others = {}, {}
+        return pins[:MOST_ASKED]
 
 
 async def by_pin(

@@ -25,6 +25,8 @@ RETRY_AFTER_CAP_S = 60.0  # who asks for more is not waited for
 
 LOGIN_PAGE = "The site shows a login or consent page instead of results; try again later or from another network."
 
+LOOP = "The site gave the same cursor twice, so that what comes after it cannot be read; try again later."
+NOTHING_NEW = "The site went on giving pages without anything new and no end; try again later."
 LOST = "The site's answers have another shape, in which the way to the next page is lost; update this program."
 
 _END = ("-end-", "")

@@ -7,7 +7,7 @@ import re
 import time
 
 import structlog
-from playwright.async_api import Browser, BrowserContext, Error, Page, Request, Route
+from playwright.async_api import Browser, BrowserContext, Error, Page, Request, Response, Route
 
 from libs.common.messages import Reason
 from services.crawler.address import is_media
@@ -35,11 +35,13 @@ class Tab:
         self.rendering = False
         self.crashed = False
         self.last_failure: str | None = None
+        self.last_status: tuple[int, str | None] | None = None  # of the last page: its status and Retry-After
         self._settings = settings
         self._hosts = allowed_hosts(settings)
         self._pacer = pacer
         self._landed_at: float | None = None
         page.on("crash", self._on_crash)
+        page.on("response", self._on_response)
         page.on("requestfailed", self._on_failure)
 
     @classmethod
@@ -97,6 +99,8 @@ class Tab:
             raise timed_out("A page of the site") from error
         except Error as error:
             if "ERR_HTTP_RESPONSE_CODE_FAILURE" in error.message:  # an error without a body, of which the page is gone
+                if self.last_status and (refusal := refusal_by(*self.last_status, None)):
+                    raise refusal from error
                 message = "The site answers with an error of its own; try again later."
                 raise Refused(Reason.UNREACHABLE, message, transient=True) from error
             raise from_playwright(error, "A page of the site") from error
@@ -129,6 +133,10 @@ class Tab:
 
     def _on_crash(self, page: Page) -> None:
         self.crashed = True
+
+    def _on_response(self, response: Response) -> None:
+        if response.request.is_navigation_request():
+            self.last_status = (response.status, response.headers.get("retry-after"))
 
     def _on_failure(self, request: Request) -> None:
         if request.failure and "BLOCKED_BY_CLIENT" not in request.failure:

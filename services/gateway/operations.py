@@ -19,6 +19,7 @@ from libs.common.frames import (
 from libs.common.subjects import TOKEN
 
 OPERATIONS = ("initiate_extraction", "cancel_extraction", "resume_extraction", "ping")
+MOST_CHARACTERS = 400  # of a refusal, which may repeat what was sent
 MAX_ID_BYTES = 256  # the id is echoed in every answer
 
 _decoder: msgspec.json.Decoder[Operation] = msgspec.json.Decoder(Operation)
@@ -30,7 +31,7 @@ class InvalidOperation(PinstreamError):
     """An operation that cannot be carried out; `id` is its own, where it has one that can be read."""
 
     def __init__(self, code: str, field: str, message: str, id_: Any = None) -> None:
-        super().__init__(message)
+        super().__init__(message[:MOST_CHARACTERS])
         self.code, self.field, self.id = code, field, id_
 
 

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind
 
 from libs.common import subjects
 from libs.common.closing import Ending, close
-from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SessionUnknown
+from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SequenceUnknown, SessionUnknown
 from libs.common.frames import AnyFrame, Completed, Progress, Summary, VideoFrame
 from libs.common.messages import (
     CancelRecord,
@@ -106,10 +106,12 @@ class Sessions:
     async def follow(self, session: str, after: int = 0) -> AsyncGenerator[Step, None]:
         """The frames of `session` from the record after `after` on, to `completed`, which is always given.
 
-        Raises SessionUnknown where the log holds no request of that id.
+        Raises SessionUnknown where the log holds no request of that id, SequenceUnknown where `after` lies ahead of it.
         """
         if await self.session_log.get(session, subjects.REQUEST) is None:
             raise SessionUnknown
+        if after > self.session_log.tail.sequence and after > await self.session_log.last_sequence():
+            raise SequenceUnknown
         state = SessionState()
         async with aclosing(self.session_log.follow(session)) as records:
             async for record in records:

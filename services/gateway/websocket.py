@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from libs.common import subjects
-from libs.common.errors import BrokerUnavailable, PublishRefused, SessionUnknown
+from libs.common.errors import BrokerUnavailable, PublishRefused, SequenceUnknown, SessionUnknown
 from libs.common.frames import (
     SUBPROTOCOL,
     Accepted,
@@ -160,13 +160,14 @@ class Connection:
                         continue
                     async with _sent(frame, headers):
                         await self._send(frame if id_ is None else msgspec.structs.replace(frame, id=id_))
-        except SessionUnknown as error:
+        except (SessionUnknown, SequenceUnknown) as error:
+            known = isinstance(error, SequenceUnknown)
             await self._send(
                 ErrorFrame(
                     id=id_,
                     session_id=session,
-                    code="unknown_session",
-                    field="parameters.session_id",
+                    code="unknown_sequence" if known else "unknown_session",
+                    field="parameters.after" if known else "parameters.session_id",
                     message=str(error),
                 )
             )

@@ -41,6 +41,7 @@ class Attempt:
         self.unanswered: set[str] = set()
         self.ladders: dict[str, Ladder | None] = {}
         self.cut_short = False
+        self.served = False  # whether the host, asked for another file, gave it just now
         self._host_failing = False
         self._prober = prober
         self._allow_hevc = allow_hevc
@@ -97,7 +98,8 @@ class Attempt:
     def best_guess(self) -> Candidate | None:
         """What to hand on unverified: a listed file that was not denied, then HLS; None where all was denied.
 
-        403 is no denial here: the CDN sends it for what is missing, but also to a network that it refuses.
+        403 is a denial only where the host is known to serve us: the CDN sends it for what is missing, but also to a
+        network that it refuses.
         """
         options = [item for item in listed(self.variants) if item.listed] + streams(self.variants)
         open_ = [item for item in self._askable(options, again=True) if not self._denied(item.url)]
@@ -105,7 +107,7 @@ class Attempt:
 
     def _denied(self, url: str) -> bool:
         answer = self.answers.get(url)
-        return answer is not None and not answer.present and answer.status != 403
+        return answer is not None and not answer.present and (answer.status != 403 or self.served)
 
     async def _stages(self) -> tuple[Candidate, Answer] | None:
         others = listed_in_other_codecs(self.variants) if self._allow_hevc else []

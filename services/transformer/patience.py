@@ -36,6 +36,7 @@ class Host:
     slots: asyncio.Semaphore
     head: bool | None = None  # whether HEAD can be trusted; None: not known yet
     head_faults: int = 0
+    gave: str | None = None  # the last file that it was seen to have
     unanswered: int = 0  # requests in a row
 
     @property

@@ -97,6 +97,9 @@ class Resolver:
         if stream is not None:
             return self._outcome(attempt, links.of_stream(*stream), 5, settled=heard and attempt.complete)
         guess = attempt.best_guess()
+        if guess is not None and guess.url in attempt.answers:
+            attempt.served = await self._prober.serves(guess.url, attempt.tally)
+            guess = attempt.best_guess()
         if guess is None:
             reason = "gone" if attempt.answers else "no_media"
             return self._outcome(attempt, None, -1, settled=heard and attempt.complete, reason=reason)

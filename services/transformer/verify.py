@@ -118,6 +118,17 @@ class Prober:
         self._distrust_head(url)
         return True
 
+    async def serves(self, url: str, tally: Tally) -> bool:
+        """Whether the host of `url` gives us files now: asked for the last one that it gave."""
+        known = self._host(url).gave
+        if known is None:
+            return False
+        try:
+            return (await self._by_range(known, tally)).present
+        except (Unanswered, httpx2.TransportError, TimeoutError) as error:
+            log.info("known_file_unanswered", url=known, error=repr(error))
+            return False
+
     async def close(self) -> None:
         await self._remembered.cache_close()
 
@@ -142,6 +153,7 @@ class Prober:
         reply = await self._request("HEAD", url, tally)
         if reply.status in (200, 206) and reply.size_bytes != 0 and reply.type.startswith("video/"):
             host.head, host.head_faults = host.head is not False, 0
+            host.gave = url
             return Answer(reply.url, True, reply.status, reply.size_bytes, by_head=True)
         if reply.status in (405, 501):
             self._distrust_head(url)
@@ -157,6 +169,8 @@ class Prober:
         present = reply.status in (200, 206) and reply.size_bytes != 0
         if present and not reply.type.startswith("video/"):
             present = await self._begins_as_mp4(reply, tally)
+        if present:
+            self._host(url).gave = url
         return Answer(reply.url, present, reply.status, reply.size_bytes if present else None)
 
     async def _begins_as_mp4(self, reply: _Reply, tally: Tally) -> bool:

@@ -196,6 +196,15 @@ async def test_a_client_resumes_after_what_it_saw_at_any_gateway(
     assert again[-1] == frames[-1]
 
 
+async def test_a_sequence_that_lies_ahead_is_refused(gateway: Gateway) -> None:
+    async with connect(gateway.url) as client:
+        session = (await initiate(client))["session_id"]
+        resume = {"operation": "resume_extraction", "parameters": {"session_id": session, "after": 10**9}}
+        await client.send(json.dumps(resume))
+        refused = await receive_event(client, "error")
+    assert (refused["code"], refused["field"]) == ("unknown_sequence", "parameters.after")
+
+
 async def test_two_sessions_share_a_connection(gateway: Gateway, log: SessionLog) -> None:
     async with connect(gateway.url) as client:
         one = (await initiate(client))["session_id"]

@@ -89,7 +89,6 @@ def test_the_newer_shape_gives_the_same_item() -> None:
         {"V_720P": {"url": "https://v1.pinimg.com/videos/captions/en-us/a3/ca/57/" + A + ".vtt"}},
         {"V_720P": {"url": "javascript:alert(1).mp4"}},
         {"V_720P": {"url": "https://[/x.mp4"}},
-        [],
         "x",
     ],
 )
@@ -97,6 +96,12 @@ def test_videos_without_an_address_are_nothing_but_are_told_of(video_list: Any) 
     extraction = run(pin(videos={"video_list": video_list}))
     assert extraction.media == []
     assert extraction.unknown
+
+
+@pytest.mark.parametrize("videos", [None, {}, {"video_list": None}, {"video_list": {}}, {"video_list": []}])
+def test_a_picture_whose_videos_are_empty_is_nothing_strange(videos: Any) -> None:
+    extraction = run(pin(videos=videos))
+    assert (extraction.media, extraction.unknown, extraction.bare) == ([], [], [])
 
 
 def test_images_avatars_covers_and_gifs_are_no_media() -> None:
@@ -296,4 +301,4 @@ def test_pins_of_which_too_little_is_told_are_named() -> None:
     stub = {"type": "pin", "id": "2", "images": {}}
     bare = {"type": "pin", "id": "3", "videos": {"video_list": {"V_720P": {"url": None}}}}
     found = extract([full, stub, bare], session="s", site="https://www.pinterest.com")
-    assert (found.stubs, found.bare, found.gated) == (["2"], ["3"], False)
+    assert (found.stubs, found.badged, found.bare, found.gated) == (["2"], [], ["3"], False)
