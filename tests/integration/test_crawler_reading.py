@@ -155,6 +155,14 @@ async def test_a_lasting_refusal_ends_with_its_reason_and_what_was_found(
     assert got.media
 
 
+@pytest.mark.parametrize("at", ["first", "middle"])
+async def test_a_page_that_goes_round_in_circles_is_given_up(site: RunningSite, at: str) -> None:
+    async with asyncio.timeout(90):
+        got = await crawl(site, f"glaze pins:120 fault:loop times:always at:{at} seed:circle", "page")
+    assert got.failed is not None
+    assert got.failed.reason is Reason.UPSTREAM_CHANGED
+
+
 async def test_a_rate_limit_is_waited_for_as_asked_and_told_of(site: RunningSite) -> None:
     started = time.time()
     got = await crawl(site, "glaze pins:60 fault:rate_limited at:first", "feed")
