@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +17,7 @@ from libs.client.errors import BrokerMissing, StackFailed
 from libs.client.local import LocalOptions, LocalStack
 from libs.client.output import renderer
 from libs.client.process import die_with_parent
-from libs.client.search import show
+from libs.client.search import EX_INTERRUPTED, show
 from libs.client.up import interrupted
 
 EX_UNAVAILABLE = 69
@@ -44,7 +45,10 @@ async def stand_in(port: int) -> AsyncIterator[asyncio.StreamReader]:
 
 
 async def demo(query: str, limit: int, keep: bool, site: str | None) -> int:
-    """Runs it; returns the exit code."""
+    """Runs it; returns the exit code. SIGTERM ends it as tidily as Ctrl-C."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with AsyncExitStack() as running:
         options = LocalOptions(site_url=site)
         if site is None:
@@ -74,6 +78,8 @@ def main(
     except (BrokerMissing, StackFailed) as error:
         print(f"demo: {error}", file=sys.stderr)
         code = EX_UNAVAILABLE
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        code = EX_INTERRUPTED
     raise typer.Exit(code)
 
 
