@@ -19,9 +19,8 @@ from rich.text import Text
 
 from libs.client.broker import find_server, version_of
 from libs.client.errors import BrokerMissing
-from libs.common.bus import without_password
 from libs.common.errors import BadSetting
-from libs.common.settings import UpstreamSettings, from_environment
+from libs.common.settings import UpstreamSettings, from_environment, without_password
 
 DISK_MB = 2500  # the broker takes three quarters of what is free, and the streams' bounds are 1.6 GB
 PORTS = (8080, 8081, 8082, 8083)

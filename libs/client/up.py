@@ -9,7 +9,7 @@ import sys
 
 from libs.client.errors import BrokerMissing, StackFailed
 from libs.client.local import LocalOptions, LocalStack
-from libs.common.bus import without_password
+from libs.common.settings import without_password
 
 EX_UNAVAILABLE = 69
 

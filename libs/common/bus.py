@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -23,15 +22,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from libs.common.errors import (
-    AlreadyExists,
     BrokerUnavailable,
-    Fenced,
     PublishRefused,
     StartFailed,
-    StreamFull,
     StreamMissing,
 )
-from libs.common.settings import Settings
+from libs.common.refusal import NO_MESSAGE, NO_STREAM, ApiError, ApiRefused, refusal
+from libs.common.settings import Settings, without_password
 
 CONNECT_PATIENCE_S = 10.0
 PING_EVERY_S = 3  # two unanswered pings: a dead link is noticed within 9 s; the client's default is minutes
@@ -41,10 +38,6 @@ SWEEP_S = 0.25
 HEADER_FRAME_BYTES = 16  # of NATS headers, beside names and values
 MIN_SERVER = (2, 11)  # subject-scoped expected sequences and batched direct gets
 
-WRONG_LAST_SEQUENCE = (10071, 10164)
-STORE_FAILED = 10077
-NO_STREAM = 10059
-NO_CONSUMER = 10014
 
 EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
@@ -69,26 +62,12 @@ class Stored(NamedTuple):
     headers: dict[str, str]
 
 
-class _ApiError(msgspec.Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
 class _PubAck(msgspec.Struct):
     seq: int = 0
-    error: _ApiError | None = None
+    error: ApiError | None = None
 
 
 _ack_decoder = msgspec.json.Decoder(_PubAck)
-
-
-class ApiRefused(PublishRefused):
-    """The broker refused a JetStream request; `err_code` says why."""
-
-    def __init__(self, error: _ApiError) -> None:
-        super().__init__(f"{error.description} ({error.err_code})")
-        self.err_code = error.err_code
 
 
 class Bus:
@@ -151,7 +130,7 @@ class Bus:
         ack = _ack_decoder.decode(reply.data)
         if ack.error is None:
             return ack.seq
-        raise _refusal(subject, ack.error, fenced=fenced)
+        raise refusal(subject, ack.error, fenced=fenced)
 
     async def _request(self, subject: str, body: bytes, headers: dict[str, str] | None, timeout_s: float) -> Msg:
         """The reply to a message. The client's own `request` can swallow a cancellation before Python 3.12."""
@@ -203,7 +182,7 @@ class Bus:
             raise BrokerUnavailable(f"$JS.API.{subject}: nobody answers; is JetStream on?")
         answer: dict[str, Any] = msgspec.json.decode(reply.data)
         if "error" in answer:
-            error_ = msgspec.convert(answer["error"], _ApiError)
+            error_ = msgspec.convert(answer["error"], ApiError)
             if error_.err_code == NO_STREAM:
                 raise StreamMissing
             if error_.code == 503:
@@ -226,7 +205,7 @@ class Bus:
         try:
             answer = await self.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
         except ApiRefused as error:
-            if error.err_code == 10037:  # no message found
+            if error.err_code == NO_MESSAGE:
                 return None
             raise
         message = answer["message"]
@@ -319,31 +298,12 @@ class Bus:
         await self.client.close()
 
 
-def without_password(urls: str) -> str:
-    """Server addresses as they may be shown."""
-    return ",".join(re.sub(r"(?<=://)[^@/]*@|^[^@/:]*:[^@/]*@", "", url.strip()) for url in urls.split(","))
-
-
 def _seconds(iso: str) -> float:
     return datetime.fromisoformat(iso).timestamp()
 
 
 def _base64(text: str) -> bytes:
     return msgspec.convert(text, bytes)
-
-
-def _refusal(subject: str, error: _ApiError, *, fenced: bool) -> Exception:
-    if error.err_code in WRONG_LAST_SEQUENCE:
-        return Fenced(f"{subject}: {error.description}") if fenced else AlreadyExists(subject)
-    if error.err_code == STORE_FAILED:
-        return (
-            AlreadyExists(subject)
-            if "per subject" in error.description
-            else StreamFull(f"{subject}: {error.description}")
-        )
-    if error.code == 503:
-        return BrokerUnavailable(f"{subject}: {error.description}")
-    return PublishRefused(f"{subject}: {error.description} ({error.err_code})")
 
 
 @asynccontextmanager

@@ -21,9 +21,10 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace import SpanKind
 
 from libs.common import subjects
-from libs.common.bus import NO_CONSUMER, ApiRefused, Bus
+from libs.common.bus import Bus
 from libs.common.delivery import Delivery, delivery_of
 from libs.common.errors import BrokerUnavailable, MalformedMessage, PinstreamError, PublishRefused
+from libs.common.refusal import NO_CONSUMER, ApiRefused
 from libs.common.tasks import end
 from libs.common.telemetry import extract, mark_failed, message_span
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,11 @@ class UpstreamSettings(Settings, frozen=True, kw_only=True):
                 raise ValueError(f"{name.upper()}: {value!r} is not an address such as https://www.pinterest.com")
         if self.upstream_ca_file and not Path(self.upstream_ca_file).is_file():
             raise ValueError(f"UPSTREAM_CA_FILE: {self.upstream_ca_file!r} is not a file")
+
+
+def without_password(urls: str) -> str:
+    """Server addresses as they may be shown."""
+    return ",".join(re.sub(r"(?<=://)[^@/]*@|^[^@/:]*:[^@/]*@", "", url.strip()) for url in urls.split(","))
 
 
 S = TypeVar("S", bound=Settings)

@@ -14,8 +14,9 @@ import uvloop
 from msgspec import Meta
 
 from libs.common import subjects
-from libs.common.bus import ApiRefused, Bus, connect
+from libs.common.bus import Bus, connect
 from libs.common.errors import BrokerUnavailable, PinstreamError, StartFailed, StreamMissing
+from libs.common.refusal import ApiRefused
 from libs.common.settings import Settings, load
 from libs.common.telemetry import set_up_logs
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from libs.common.errors import BadSetting
-from libs.common.settings import Settings, UpstreamSettings, describe, from_environment
+from libs.common.settings import Settings, UpstreamSettings, describe, from_environment, without_password
 
 SERVICES = ["services.gateway", "services.crawler", "services.transformer", "services.dedup", "libs.common.streams"]
 
@@ -73,3 +73,16 @@ def test_a_service_without_a_broker_exits_with_69_and_says_what_to_do() -> None:
         assert process.returncode == 69, f"{service}: {said}"
         assert "set NATS_URL" in said
         assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("urls", "shown"),
+    [
+        ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
+        ("nats://user:secret@one:4222, nats://token@two:4222", "nats://one:4222,nats://two:4222"),
+        ("user:secret@one:4222", "one:4222"),
+        ("one:4222", "one:4222"),
+    ],
+)
+def test_no_password_is_shown(urls: str, shown: str) -> None:
+    assert without_password(urls) == shown

@@ -1,0 +1,44 @@
+"""What the broker says when it does not do as asked, as exceptions of the project."""
+
+from __future__ import annotations
+
+import msgspec
+
+from libs.common.errors import AlreadyExists, BrokerUnavailable, Fenced, PublishRefused, StreamFull
+
+WRONG_LAST_SEQUENCE = (10071, 10164)
+STORE_FAILED = 10077
+NO_STREAM = 10059
+NO_CONSUMER = 10014
+NO_MESSAGE = 10037
+
+
+class ApiError(msgspec.Struct):
+    """The `error` of an answer."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class ApiRefused(PublishRefused):
+    """The broker refused a JetStream request; `err_code` says why."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(f"{error.description} ({error.err_code})")
+        self.err_code = error.err_code
+
+
+def refusal(subject: str, error: ApiError, *, fenced: bool) -> Exception:
+    """What the refusal of a message on `subject` means."""
+    if error.err_code in WRONG_LAST_SEQUENCE:
+        return Fenced(f"{subject}: {error.description}") if fenced else AlreadyExists(subject)
+    if error.err_code == STORE_FAILED:
+        return (
+            AlreadyExists(subject)
+            if "per subject" in error.description
+            else StreamFull(f"{subject}: {error.description}")
+        )
+    if error.code == 503:
+        return BrokerUnavailable(f"{subject}: {error.description}")
+    return PublishRefused(f"{subject}: {error.description} ({error.err_code})")
