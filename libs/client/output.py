@@ -19,6 +19,7 @@ from libs.common.frames import Completed, Progress
 from libs.common.messages import Kind, Video
 
 LIVE_ROWS_SHARE = 0.6  # of the terminal's height: the newest videos, while the search runs
+WIDE_COLUMNS = 110  # narrower terminals get the link on a line of its own
 REFRESH_PER_SECOND = 8
 CSV_COLUMNS = (
     "id", "kind", "verified", "url", "width", "height", "duration_ms", "size_bytes", "title", "pin_url", "creator",
@@ -127,7 +128,7 @@ class TableRenderer:
         """The whole table and the summary stay on the screen."""
         self._live.stop()
         if self.videos:
-            self.console.print(_table(self.videos, 1))
+            self.console.print(_table(self.videos, 1, self.console.width))
         if completed is not None:
             grid = Table.grid(padding=(0, 2))
             for name, value in summary_of(completed).items():
@@ -142,7 +143,9 @@ class TableRenderer:
         bar.add_column(justify="right", no_wrap=True)
         found = len(self.videos)
         bar.add_row(ProgressBar(total=self.limit, completed=found), Text(f"{found}/{self.limit}"))
-        return Group(_table(self.videos[first:], first + 1), bar, Text(_state_line(self.state), style="dim"))
+        return Group(
+            _table(self.videos[first:], first + 1, self.console.width), bar, Text(_state_line(self.state), style="dim")
+        )
 
 
 def _state_line(progress: Progress) -> str:
@@ -156,7 +159,25 @@ def _state_line(progress: Progress) -> str:
     return line
 
 
-def _table(videos: list[Video], first: int) -> Table:
+def _table(videos: list[Video], first: int, width: int) -> Table:
+    return _wide(videos, first) if width >= WIDE_COLUMNS else _narrow(videos, first)
+
+
+def _narrow(videos: list[Video], first: int) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column("#", justify="right", style="dim", no_wrap=True)
+    table.add_column("video", overflow="fold")
+    for number, video in enumerate(videos, start=first):
+        words = Text(f"{_title(video)}  {size_of(video)}  {duration_of(video)}  ").append_text(_kind(video))
+        table.add_row(str(number), Group(words, Text(video.url, style=f"link {video.url}", overflow="fold")))
+    return table
+
+
+def _title(video: Video) -> str:
+    return video.pin.title or video.pin.description or "-"
+
+
+def _wide(videos: list[Video], first: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("#", justify="right", style="dim", no_wrap=True)
     table.add_column("title", overflow="ellipsis", no_wrap=True, min_width=10, max_width=32)
@@ -167,7 +188,7 @@ def _table(videos: list[Video], first: int) -> Table:
     for number, video in enumerate(videos, start=first):
         table.add_row(
             str(number),
-            Text(video.pin.title or video.pin.description or "-"),
+            Text(_title(video)),
             size_of(video),
             duration_of(video),
             _kind(video),
