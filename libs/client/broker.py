@@ -58,10 +58,20 @@ def free_port() -> int:
 class Broker:
     """A nats-server on loopback whose streams are kept in `store`; it may be killed and started again."""
 
-    def __init__(self, store: Path, port: int | None = None, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        store: Path,
+        port: int | None = None,
+        log: Path | None = None,
+        *,
+        binary: Path | None = None,
+        config: str = "",
+    ) -> None:
         self.store = store
         self.port = port or free_port()
-        self.log = log
+        self.log = log or store / "nats-server.log"
+        self.binary = binary  # None: the one that `find_server` finds
+        self.config = config  # further lines of its configuration file
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -71,28 +81,44 @@ class Broker:
 
     def start(self) -> None:
         """Returns when it takes connections; raises BrokerMissing where it does not within ten seconds."""
-        binary = find_server()
+        process = self.launch()
+        end = time.monotonic() + START_S
+        while time.monotonic() < end and process.poll() is None:
+            if self.answers():
+                return
+            time.sleep(0.02)
+        self.stop()
+        raise BrokerMissing(f"nats-server did not start on port {self.port}: {self.last_words()}")
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Starts it without waiting until it takes connections. Not in a thread: it would die with that."""
+        binary = self.binary or find_server()
         command = [str(binary), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.store)]
-        output = self.log or self.store / "nats-server.log"
-        with output.open("ab") as file:
+        if self.config:
+            file = self.store / "nats-server.conf"
+            file.write_text(self.config)
+            command += ["-c", str(file)]
+        with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
-                stdout=file,
-                stderr=file,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - it makes one system call
             )
-        end = time.monotonic() + START_S
-        while time.monotonic() < end and self.process.poll() is None:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as sock:
-                    if sock.recv(4) == b"INFO":
-                        return
-            except OSError:
-                time.sleep(0.02)
-        said = output.read_text(errors="replace")[-500:]
-        self.stop()
-        raise BrokerMissing(f"nats-server did not start on port {self.port}: {said}")
+        return self.process
+
+    def answers(self) -> bool:
+        """Whether it takes connections now."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as sock:
+                return sock.recv(4) == b"INFO"
+        except OSError:
+            return False
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-500:] if self.log.exists() else ""
 
     def stop(self) -> None:
         """Ends it, gently at first."""
