@@ -36,7 +36,9 @@ STEADY_S = 10.0  # one that lived this long is restarted at once
 
 
 class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run. `environ` is for every service; None for `store` keeps the streams only while it runs."""
+    """What to run. `environ` is for every service, `environ_of` for those of a name; None for `store` keeps the streams
+    only while it runs.
+    """
 
     site_url: str | None = None
     media_hosts: str | None = None
@@ -49,6 +51,7 @@ class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
     store: Path | None = None
     restart: bool = True
     environ: Mapping[str, str] = {}
+    environ_of: Mapping[str, Mapping[str, str]] = {}
     say: Callable[[str], None] = lambda _line: None
 
 
@@ -186,6 +189,7 @@ class LocalStack:
                     **({"SITE_URL": options.site_url} if options.site_url else {}),
                     **({"MEDIA_HOSTS": options.media_hosts} if options.media_hosts else {}),
                     **options.environ,
+                    **options.environ_of.get(service, {}),
                 }
                 port = gateway_port if service == "gateway" else health_port
                 host = _reachable(options.gateway_host) if service == "gateway" else "127.0.0.1"
