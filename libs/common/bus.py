@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -23,9 +25,10 @@ from nats.aio.msg import Msg
 
 from libs.common.errors import (
     BrokerUnavailable,
-    PublishRefused,
+    PermissionRefused,
     StartFailed,
     StreamMissing,
+    TooLarge,
 )
 from libs.common.refusal import NO_MESSAGE, NO_STREAM, ApiError, ApiRefused, refusal
 from libs.common.settings import Settings, without_password
@@ -35,12 +38,15 @@ PING_EVERY_S = 3  # two unanswered pings: a dead link is noticed within 9 s; the
 ATTEMPT_S = 2.0  # one publish or request; a broker that is alive answers within milliseconds
 PATIENCE_S = 30.0  # all attempts together: longer than a restart of the broker or the election of a leader
 SWEEP_S = 0.25
+LAG_S = 0.02  # how long a replica that lags is given to catch up, each time
 HEADER_FRAME_BYTES = 16  # of NATS headers, beside names and values
+REFUSED_FOR_S = 20.0  # a refused permission makes a service unready for so long; what needs it tries more often
 MIN_SERVER = (2, 11)  # subject-scoped expected sequences and batched direct gets
 
 
 EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
+_violation = re.compile(r"permissions violation for (?P<what>publish|subscription) to \"(?P<subject>[^\"]*)\"", re.I)
 
 log = structlog.get_logger()
 
@@ -62,6 +68,14 @@ class Stored(NamedTuple):
     headers: dict[str, str]
 
 
+class _Waiting(NamedTuple):
+    """A message whose answer is waited for; `due` by the loop's clock."""
+
+    subject: str
+    answer: asyncio.Future[Msg]
+    due: float
+
+
 class _PubAck(msgspec.Struct):
     seq: int = 0
     error: ApiError | None = None
@@ -75,7 +89,8 @@ class Bus:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self._acks: dict[str, tuple[asyncio.Future[Msg], float]] = {}
+        self._acks: dict[str, _Waiting] = {}
+        self._refused_at = float("-inf")  # a permission, last
         self._tokens = itertools.count()
         self._inbox = ""
         self._sweeper: asyncio.Task[None] | None = None
@@ -87,6 +102,11 @@ class Bus:
     def connected(self) -> bool:
         """Whether the link to a server stands now."""
         return self.client.is_connected
+
+    @property
+    def permitted(self) -> bool:
+        """Whether the broker has refused no permission lately."""
+        return time.monotonic() - self._refused_at > REFUSED_FOR_S
 
     # publishing
 
@@ -102,8 +122,8 @@ class Bus:
     ) -> int:
         """Stores a message in the stream that takes `subject` and returns its sequence.
 
-        `create`: only if the subject holds nothing yet. Raises AlreadyExists, Fenced, StreamFull, PublishRefused, or
-        BrokerUnavailable after `patience_s`.
+        `create`: only if the subject holds nothing yet. Raises AlreadyExists, Fenced, StreamFull, TooLarge,
+        PermissionRefused, PublishRefused, or BrokerUnavailable after `patience_s`.
         """
         sent = dict(headers or {})
         if create:
@@ -136,11 +156,11 @@ class Bus:
         """The reply to a message. The client's own `request` can swallow a cancellation before Python 3.12."""
         size = len(body) + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in (headers or {}).items())
         if size + HEADER_FRAME_BYTES > self.client.max_payload:  # the server would end the connection for it
-            raise PublishRefused(f"{size} bytes for {subject} are more than the broker takes")
+            raise TooLarge(f"{size} bytes for {subject} are more than the broker takes")
         token = f"{self._inbox}.{next(self._tokens)}"
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Msg] = loop.create_future()
-        self._acks[token] = (future, loop.time() + timeout_s)
+        self._acks[token] = _Waiting(subject, future, loop.time() + timeout_s)
         try:
             await self.client.publish(subject, body, reply=token, headers=headers)
             return await future
@@ -190,11 +210,21 @@ class Bus:
             raise ApiRefused(error_)
         return answer
 
-    async def subjects_under(self, stream: str, pattern: str) -> tuple[set[str], float]:
-        """The subjects matching `pattern` that `stream` holds, and the broker's time, seconds since 1970."""
+    async def subjects_under(self, stream: str, pattern: str, at_least: int = 0) -> tuple[set[str], float]:
+        """The subjects matching `pattern` that `stream` holds, and the broker's time, seconds since 1970.
+
+        A leader that was just elected may not have applied all that its forerunner acknowledged: with `at_least`, it is
+        waited until it knows of that sequence.
+        """
         found: set[str] = set()
+        end_at = asyncio.get_running_loop().time() + PATIENCE_S
         while True:
             answer = await self.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": len(found)})
+            if answer["state"]["last_seq"] < at_least:
+                if asyncio.get_running_loop().time() > end_at:
+                    raise BrokerUnavailable(f"the leader of {stream} does not know of {at_least} yet")
+                await asyncio.sleep(LAG_S)
+                continue
             page = answer["state"].get("subjects") or {}
             found.update(page)
             if not page or len(found) >= answer.get("total", 0):
@@ -260,8 +290,8 @@ class Bus:
 
         async def acked(message: Msg) -> None:
             waiting = self._acks.get(message.subject)
-            if waiting is not None and not waiting[0].done():
-                waiting[0].set_result(message)
+            if waiting is not None and not waiting.answer.done():
+                waiting.answer.set_result(message)
 
         await self.client.subscribe(f"{self._inbox}.*", cb=acked)
         self._sweeper = asyncio.create_task(self._sweep(), name="bus sweeper")
@@ -272,11 +302,24 @@ class Bus:
         while True:
             await asyncio.sleep(SWEEP_S)
             now = loop.time()
-            for token, (future, due) in list(self._acks.items()):
-                if now > due:
+            for token, waiting in list(self._acks.items()):
+                if now > waiting.due:
                     self._acks.pop(token, None)
-                    if not future.done():
-                        future.set_exception(nats.errors.TimeoutError())
+                    if not waiting.answer.done():
+                        waiting.answer.set_exception(nats.errors.TimeoutError())
+
+    def _refused(self, error: str) -> bool:
+        """Tells whoever waits that a permission was refused; the broker itself leaves them to their time-outs."""
+        found = _violation.search(error)
+        if found is None:
+            return False
+        self._refused_at = time.monotonic()
+        log.error("the broker refused a permission", to=found["what"], subject=found["subject"])
+        if found["what"] == "publish":
+            for waiting in self._acks.values():  # the client library puts the error into small letters
+                if waiting.subject.lower() == found["subject"].lower() and not waiting.answer.done():
+                    waiting.answer.set_exception(PermissionRefused(f"no permission to publish to {waiting.subject}"))
+        return True
 
     async def _on_reconnect(self) -> None:
         self.reconnects += 1
@@ -321,9 +364,7 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
             return  # before the first connection `connect` itself reports the last error
         if isinstance(error, nats.errors.SlowConsumerError):
             log.error("a subscription fell behind and lost messages", subject=error.subject)
-        elif "permissions violation" in str(error).lower():
-            log.error("the broker refused a permission", error=str(error))
-        else:
+        elif not bus._refused(str(error)):
             log.warning("broker connection", error=str(error) or type(error).__name__)
 
     owner = asyncio.current_task()

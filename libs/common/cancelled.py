@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from libs.common import subjects
 from libs.common.bus import Bus
+from libs.common.errors import SessionCancelled
 
 REMEMBERED = 4096
 
@@ -17,7 +20,7 @@ class Cancelled:
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, None] = OrderedDict()
-        self._waiting: dict[str, asyncio.Event] = {}
+        self._working: dict[str, set[asyncio.Timeout]] = {}
 
     async def listen(self, bus: Bus) -> None:
         """From now on."""
@@ -26,20 +29,32 @@ class Cancelled:
     def __contains__(self, session: str) -> bool:
         return session in self._sessions
 
-    async def wait(self, session: str) -> None:
-        """Until `session` is cancelled."""
+    @asynccontextmanager
+    async def stopping(self, session: str) -> AsyncIterator[None]:
+        """Ends what is inside by SessionCancelled as soon as `session` is cancelled, at once where it is already."""
         if session in self:
-            return
-        event = self._waiting.setdefault(session, asyncio.Event())
+            raise SessionCancelled
+        scope = asyncio.timeout(None)
         try:
-            await event.wait()
+            async with scope:
+                self._working.setdefault(session, set()).add(scope)
+                yield
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise SessionCancelled from error
         finally:
-            self._waiting.pop(session, None)
+            scopes = self._working.get(session, set())
+            scopes.discard(scope)
+            if not scopes:
+                self._working.pop(session, None)
 
     async def _told(self, message: Any) -> None:
         session = message.subject.rsplit(".", 1)[-1]
         self._sessions[session] = None
         while len(self._sessions) > REMEMBERED:
             self._sessions.popitem(last=False)
-        if session in self._waiting:
-            self._waiting[session].set()
+        now = asyncio.get_running_loop().time()
+        for scope in self._working.get(session, ()):
+            if not scope.expired():
+                scope.reschedule(now)

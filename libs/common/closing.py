@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from libs.common import subjects
 from libs.common.bus import Fence
-from libs.common.errors import AlreadyExists, Fenced, StreamFull
+from libs.common.errors import AlreadyExists, Fenced, MalformedMessage, StreamFull
 from libs.common.messages import CrawledRecord, Lease, Reason, decode, encode
 from libs.common.session_log import SessionLog
 
@@ -29,19 +29,39 @@ async def close(
     """
     bus = session_log.bus
     last = Lease(session=session, attempt="end", reason=ending.reason, message=ending.message, closed_by=closed_by)
+    closed_at = 0
     try:
-        await bus.publish(subjects.lease_end(session), encode(last), fence=fence, create=fence is None)
+        closed_at = await bus.publish(subjects.lease_end(session), encode(last), fence=fence, create=fence is None)
     except AlreadyExists:
-        pass
+        there = await bus.last(subjects.RAW, subjects.lease_end(session))
+        closed_at = there.sequence if there is not None else 0
     except StreamFull:
         if fence is not None:
             raise
     except Fenced:
-        stored = await bus.last(subjects.RAW, subjects.lease_end(session))
-        if stored is None or decode(stored.body, Lease).closed_by != closed_by:
+        there = await bus.last(subjects.RAW, subjects.lease_end(session))
+        if there is None or _closer(there.body) != closed_by:
             raise  # otherwise it is our own, whose acknowledgement was lost
-    emitted, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
+        closed_at = there.sequence
+    emitted, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session), at_least=closed_at)
     record = CrawledRecord(reason=ending.reason, items=len(emitted), message=ending.message)
     with suppress(AlreadyExists):
         await session_log.create(session, subjects.CRAWLED, record)
     return {subjects.item_key(subject).item for subject in emitted}
+
+
+def _closer(body: bytes) -> str | None:
+    try:
+        return decode(body, Lease).closed_by
+    except MalformedMessage:
+        return None  # not ours, whoever wrote it: the crawl is closed all the same
+
+
+async def purge(session_log: SessionLog, session: str) -> None:
+    """Removes what is still to be done for `session`, wherever it waits. Its log and its fence stay."""
+    bus = session_log.bus
+    await bus.purge(subjects.SEARCHES, subjects.search(session))
+    await bus.purge(subjects.RAW, subjects.raw_of(session))
+    await bus.purge(subjects.DIRECT, subjects.direct_of(session))
+    for pattern in subjects.suspects_of(session):
+        await bus.purge(subjects.QUARANTINE, pattern)

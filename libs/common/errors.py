@@ -3,13 +3,17 @@
 PinstreamError
 ├── BadSetting          a setting that cannot be used; the service does not start
 ├── MalformedMessage    a body that is not the message it should be
+│   └── NewerVersion    it is of a higher version than is known here; another replica may know it
 ├── BrokerUnavailable   the broker did not answer in time
 ├── StreamMissing       the streams were never set up
 ├── PublishRefused      the broker refused a message; its subclasses say why
 │   ├── AlreadyExists   the subject holds a record already
 │   ├── Fenced          a newer attempt or the end of the crawl has been recorded
-│   └── StreamFull      no room; later there may be
+│   ├── StreamFull      no room; later there may be
+│   ├── TooLarge        more bytes than the broker takes, now and later
+│   └── PermissionRefused  this user may not; somebody has to change the broker's configuration
 ├── CrawlFailed         the site or the browser ended the crawl; carries the reason
+├── SessionCancelled    the client asked to stop; nothing more is to be done for the session
 ├── StartFailed         a service could not start; the message says what to do
 ├── SessionUnknown      no record of that session is left
 └── SequenceUnknown     the log has no such sequence yet
@@ -31,6 +35,10 @@ class BadSetting(PinstreamError):
 
 class MalformedMessage(PinstreamError):
     """A body is not the message that it should be."""
+
+
+class NewerVersion(MalformedMessage):
+    """The body is of a higher version than is known here."""
 
 
 class BrokerUnavailable(PinstreamError):
@@ -55,6 +63,18 @@ class Fenced(PublishRefused):
 
 class StreamFull(PublishRefused):
     """The stream has no room."""
+
+
+class TooLarge(PublishRefused):
+    """The message is larger than the broker takes."""
+
+
+class PermissionRefused(PublishRefused):
+    """The broker's configuration does not let this user do that."""
+
+
+class SessionCancelled(PinstreamError):
+    """The client asked to stop."""
 
 
 class StartFailed(PinstreamError):

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from libs.common.errors import MalformedMessage
+from libs.common.errors import MalformedMessage, NewerVersion
 
 VERSION = 1  # of every body here; a body of a higher major version is refused, see `decode`
 
@@ -81,6 +81,11 @@ class Reason(StrEnum):
     UNREACHABLE = "unreachable"
     BROWSER_FAILED = "browser_failed"
     FAILED = "failed"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Reason | None:
+        """A reason that a newer service has given counts as a failure here: its record must not be lost for it."""
+        return cls.FAILED if isinstance(value, str) else None
 
     @property
     def failed(self) -> bool:
@@ -271,12 +276,12 @@ class _Version(msgspec.Struct):
 def decode(body: bytes, type_: type[M]) -> M:
     """The message of `type_` in `body`.
 
-    Raises MalformedMessage, naming the field, where the body is not one, or is of a higher version.
+    Raises MalformedMessage, naming the field, where the body is not one; NewerVersion where its version is higher.
     """
     try:
         version = msgspec.json.decode(body, type=_Version).version
         if version > VERSION:
-            raise MalformedMessage(f"version {version} is newer than {VERSION}, the highest known here")
+            raise NewerVersion(f"{type_.__name__}: version {version} is newer than {VERSION}, the highest known here")
         return msgspec.json.decode(body, type=type_)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedMessage(f"{type_.__name__}: {error}") from error

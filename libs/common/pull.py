@@ -8,87 +8,59 @@ at half, and a fresh inbox whenever heartbeats stop.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
-from opentelemetry import trace
-from opentelemetry.context import attach, detach
-from opentelemetry.trace import SpanKind
 
 from libs.common import subjects
 from libs.common.bus import Bus
 from libs.common.delivery import Delivery, delivery_of
-from libs.common.errors import BrokerUnavailable, MalformedMessage, PinstreamError, PublishRefused
+from libs.common.errors import BrokerUnavailable
+from libs.common.handling import HANDED_BACK
 from libs.common.refusal import NO_CONSUMER, ApiRefused
+from libs.common.streams import ACK_WAIT_S, remake
 from libs.common.tasks import end
-from libs.common.telemetry import extract, mark_failed, message_span
 
 HEARTBEAT_S = 1.0
 MISSED_HEARTBEATS = 3.5  # this many heartbeats of silence: the request is dead
 EXPIRES_S = 30.0
 RETRY_S = 1.0
-NAK_FIRST_S, NAK_MOST_S = 0.25, 15.0
-MAX_FAILURES = 6  # of one message's handler in one process: about ten seconds of tries
-LETTER_ROOM_BYTES = 16 * 1024  # for the headers of a dead letter, whose body may be as large as the broker takes
-REMEMBERED_FAILURES = 10_000
 
 log = structlog.get_logger()
 
 
-class Later(PinstreamError):
-    """Hand the message back and deliver it again after `delay_s`."""
+class Answering(Protocol):
+    """What decides about messages: `handling.Handling`, or the quarantine."""
 
-    def __init__(self, delay_s: float) -> None:
-        super().__init__(f"again in {delay_s:g} s")
-        self.delay_s = delay_s
-
-
-class Superseded(PinstreamError):
-    """Another delivery of the message is being worked on; this one is not answered at all."""
-
-
-Handler = Callable[[Delivery], Awaitable[None]]
-GaveUp = Callable[[Delivery, str], Awaitable[None]]
+    async def answer(self, delivery: Delivery) -> bytes | None:
+        """What the broker is to be told of a delivery, None for nothing."""
 
 
 class PullLoop:
-    """Runs `handler` on the messages of `durable`, at most `slots` at once.
+    """Runs `handling` on the messages of `durable`, at most `slots` at once.
 
-    A handler that returns is done with its message; one that raises Later gets it again after that delay; one that
-    raises anything else gets it again with growing delays. A message that cannot be read (MalformedMessage), or whose
-    handler has failed MAX_FAILURES times, goes to `gave_up`, then to the dead letters.
+    A message that comes again while it is being handled here is not handled twice: the one answer goes for both.
     """
 
     def __init__(
-        self,
-        bus: Bus,
-        stream: str,
-        durable: str,
-        template: str,
-        handler: Handler,
-        gave_up: GaveUp,
-        *,
-        slots: int,
-        ack_wait_s: float,
+        self, bus: Bus, stream: str, durable: str, handling: Answering, *, slots: int, ack_wait_s: float
     ) -> None:
         self.bus = bus
-        self.stream, self.durable, self.template = stream, durable, template
-        self.handler, self.gave_up = handler, gave_up
+        self.stream, self.durable = stream, durable
+        self.handling = handling
         self.slots = slots
         self.ack_wait_s = ack_wait_s
-        self._running: dict[asyncio.Task[None], Delivery] = {}
+        self._running: dict[int, asyncio.Task[None]] = {}  # by stream sequence
+        self._latest: dict[int, Delivery] = {}  # likewise: what is to be answered
         self._requested = 0
         self._heard_at = 0.0
         self._ticked_at = time.monotonic()
         self._renew = asyncio.Event()
         self._freed = asyncio.Event()
         self._closed = False
-        self._failures: dict[int, int] = {}  # by stream sequence, of messages that this process has failed at
 
     @property
     def alive(self) -> bool:
@@ -113,7 +85,7 @@ class PullLoop:
             await self._drain(drain_s)
         finally:
             self._closed = True
-            await end(stopping, ticker, *self._running, *([inbox] if inbox else []))
+            await end(stopping, ticker, *self._running.values(), *([inbox] if inbox else []))
 
     async def _one_inbox(self) -> None:
         """Pulls through one inbox until it has to be renewed."""
@@ -147,12 +119,16 @@ class PullLoop:
                 await (subscription.drain() if self._closed else subscription.unsubscribe())
 
     async def _consumer_info(self) -> dict[str, Any]:
+        subject = f"CONSUMER.INFO.{self.stream}.{self.durable}"
         try:
-            return await self.bus.api(f"CONSUMER.INFO.{self.stream}.{self.durable}", patience_s=5.0)
+            return await self.bus.api(subject, patience_s=5.0)
         except ApiRefused as error:
-            if error.err_code == NO_CONSUMER:
-                raise BrokerUnavailable(f"consumer {self.durable} is missing; set up the streams") from error
-            raise
+            if error.err_code != NO_CONSUMER:
+                raise
+        log.error("the consumer is missing and is made again", consumer=self.durable, stream=self.stream)
+        if not await remake(self.bus, self.stream, self.durable):
+            raise BrokerUnavailable(f"consumer {self.durable} is missing; set up the streams")
+        return await self.bus.api(subject, patience_s=5.0)
 
     async def _request(self, inbox: str, batch: int) -> None:
         body = {"batch": batch, "expires": int(EXPIRES_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
@@ -172,13 +148,7 @@ class PullLoop:
         status = (message.headers or {}).get("Status")
         if status is None:
             self._requested = max(0, self._requested - 1)
-            delivery = delivery_of(message.subject, message.data, message.headers, message.reply)
-            if self._closed:
-                await self._answer(delivery, b"-NAK")
-                return
-            task = asyncio.create_task(self._handle(delivery), name=f"{self.durable} {delivery.subject}")
-            self._running[task] = delivery
-            task.add_done_callback(self._ended)
+            await self._take(delivery_of(message.subject, message.data, message.headers, message.reply))
         elif status == "100":
             pass
         elif status in ("404", "408"):
@@ -190,94 +160,36 @@ class PullLoop:
             self._renew.set()
             self._freed.set()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
+    async def _take(self, delivery: Delivery) -> None:
+        if self._closed:
+            await self._answer(delivery, HANDED_BACK)
+            return
+        self._latest[delivery.sequence] = delivery
+        if delivery.sequence in self._running:
+            log.info("it is being handled already", subject=delivery.subject, delivered=delivery.delivered)
+            return
+        task = asyncio.create_task(self._handle(delivery), name=f"{self.durable} {delivery.subject}")
+        self._running[delivery.sequence] = task
+        task.add_done_callback(lambda _: self._ended(delivery.sequence))
+
+    def _ended(self, sequence: int) -> None:
+        del self._running[sequence], self._latest[sequence]
         self._freed.set()
 
     async def _handle(self, delivery: Delivery) -> None:
-        """Decides what becomes of a message: done, later or never."""
-        structlog.contextvars.bind_contextvars(subject=delivery.subject)
-        context = extract(delivery.headers)
-        redelivered = delivery.delivered > 1
-        sampled = trace.get_current_span(context).get_span_context().trace_flags.sampled
-        if not (sampled or redelivered):
-            token = attach(context)
-            try:
-                await self._answer(delivery, await self._outcome(delivery))
-            finally:
-                detach(token)
-            return
-        attributes: dict[str, str | int | float | bool] = {
-            "messaging.consumer.group.name": self.durable,
-            "messaging.message.body.size": len(delivery.body),
-            "messaging.message.delivery_count": delivery.delivered,
-        }
-        with message_span(
-            "process", self.template, SpanKind.CONSUMER, context, record=redelivered, attributes=attributes
-        ):
-            await self._answer(delivery, await self._outcome(delivery))
-
-    async def _outcome(self, delivery: Delivery) -> bytes | None:
         try:
-            await self.handler(delivery)
-        except Later as later:
-            return _nak(later.delay_s)
-        except Superseded as error:
-            log.warning("superseded", subject=delivery.subject, why=str(error))
-            return None
+            answer = await self.handling.answer(delivery)
         except asyncio.CancelledError:
-            await self._answer(delivery, b"-NAK")
+            await self._answer(self._latest[delivery.sequence], HANDED_BACK)
             raise
-        except MalformedMessage as error:
-            log.error("unreadable message", subject=delivery.subject, error=str(error))
-            mark_failed(error)
-            return await self._bury(delivery, str(error))
-        except Exception as error:
-            mark_failed(error)
-            log.warning("message not handled", subject=delivery.subject, delivered=delivery.delivered, exc_info=error)
-            if self._failed_for_good(delivery, error):
-                return await self._bury(delivery, f"{type(error).__name__}: {error}")
-            most = min(NAK_MOST_S, NAK_FIRST_S * 2.0 ** (delivery.delivered - 1))
-            return _nak(random.uniform(most / 2, most))
-        self._failures.pop(delivery.sequence, None)
-        return b"+ACK"
-
-    def _failed_for_good(self, delivery: Delivery, error: Exception) -> bool:
-        """Counts failures and not deliveries, which crashes and outages use up too."""
-        if isinstance(error, BrokerUnavailable | PublishRefused):
-            return False
-        failures = self._failures.pop(delivery.sequence, 0) + 1
-        self._failures[delivery.sequence] = failures
-        if len(self._failures) > REMEMBERED_FAILURES:
-            del self._failures[next(iter(self._failures))]
-        return failures >= MAX_FAILURES
-
-    async def _bury(self, delivery: Delivery, why: str) -> bytes:
-        """Gives a message up: its outcome first, then the letter, then the ack, so that a crash repeats it all."""
-        try:
-            await self._give_up(delivery, why)
-            headers = {_kept(name): value for name, value in delivery.headers.items()}
-            headers["Pinstream-Reason"] = why.replace("\n", " ")[:500]
-            letter = subjects.dead_letter(self.durable, delivery.subject)
-            room = self.bus.client.max_payload - LETTER_ROOM_BYTES
-            await self.bus.publish(letter, delivery.body[:room], headers=headers)
-        except (BrokerUnavailable, PublishRefused) as error:
-            log.warning("could not bury a message yet", subject=delivery.subject, error=str(error))
-            return _nak(NAK_MOST_S)
-        return b"+TERM"
-
-    async def _give_up(self, delivery: Delivery, why: str) -> None:
-        try:
-            await self.gave_up(delivery, why)
-        except MalformedMessage as error:  # not even its subject can be read, so there is no item to speak of
-            log.error("a message has no item", subject=delivery.subject, error=str(error))
+        await self._answer(self._latest[delivery.sequence], answer)
 
     def _stale(self) -> bool:
         """Whether this process stood still so long that its messages are another's by now."""
         return time.monotonic() - self._ticked_at > self.ack_wait_s
 
     async def _answer(self, delivery: Delivery, answer: bytes | None) -> None:
-        if answer is None or (answer.startswith(b"-NAK") and self._stale()):
+        if answer is None or (answer.startswith(HANDED_BACK) and self._stale()):
             return
         try:
             await self._tell(delivery.ack_subject, answer)
@@ -288,14 +200,14 @@ class PullLoop:
         while True:
             self._ticked_at = time.monotonic()
             await asyncio.sleep(self.ack_wait_s / 3)
-            for delivery in list(self._running.values()):
+            for delivery in list(self._latest.values()):
                 await self._answer(delivery, b"+WPI")
 
     async def _drain(self, drain_s: float) -> None:
         if self._running:
             log.info("draining", consumer=self.durable, in_flight=len(self._running))
-            await asyncio.wait(set(self._running), timeout=drain_s)
-        left = set(self._running)
+            await asyncio.wait(set(self._running.values()), timeout=drain_s)
+        left = set(self._running.values())
         for task in left:
             task.cancel()
         if left:
@@ -303,10 +215,13 @@ class PullLoop:
             await asyncio.wait(left, timeout=2)
 
 
-def _kept(header: str) -> str:
-    """A dead letter's name for a header: the broker would act on its own ones again."""
-    return f"Original-{header}" if header.lower().startswith("nats-") else header
+def suspects_loop(bus: Bus, stage: str, lane: Answering) -> PullLoop:
+    """The loop over a stage's suspects: one at a time."""
+    return PullLoop(bus, subjects.QUARANTINE, subjects.SUSPECTS_OF[stage], lane, slots=1, ack_wait_s=ACK_WAIT_S)
 
 
-def _nak(delay_s: float) -> bytes:
-    return b"-NAK " + msgspec.json.encode({"delay": int(delay_s * 1e9)})
+async def run_loops(stop: asyncio.Event, drain_s: float, *loops: PullLoop) -> None:
+    """Runs all of `loops` until `stop`."""
+    async with asyncio.TaskGroup() as tasks:
+        for loop in loops:
+            tasks.create_task(loop.run(stop, drain_s))

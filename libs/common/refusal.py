@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from libs.common.errors import AlreadyExists, BrokerUnavailable, Fenced, PublishRefused, StreamFull
+from libs.common.errors import AlreadyExists, BrokerUnavailable, Fenced, PublishRefused, StreamFull, TooLarge
 
 WRONG_LAST_SEQUENCE = (10071, 10164)
 STORE_FAILED = 10077
+NO_ROOM = (10002, 10023, 10028, 10047)  # limits of the account, of the server's memory and of its disk
+TOO_LARGE = 10054
 NO_STREAM = 10059
 NO_CONSUMER = 10014
 NO_MESSAGE = 10037
@@ -39,6 +41,10 @@ def refusal(subject: str, error: ApiError, *, fenced: bool) -> Exception:
             if "per subject" in error.description
             else StreamFull(f"{subject}: {error.description}")
         )
+    if error.err_code in NO_ROOM:
+        return StreamFull(f"{subject}: {error.description}")
+    if error.err_code == TOO_LARGE:
+        return TooLarge(f"{subject}: {error.description}")
     if error.code == 503:
         return BrokerUnavailable(f"{subject}: {error.description}")
     return PublishRefused(f"{subject}: {error.description} ({error.err_code})")

@@ -11,17 +11,16 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from libs.common import subjects
-from libs.common.bus import PATIENCE_S, Bus, Stored
-from libs.common.errors import BrokerUnavailable
+from libs.common.bus import LAG_S, PATIENCE_S, Bus, Fence, Stored
+from libs.common.errors import AlreadyExists, BrokerUnavailable, Fenced
 from libs.common.messages import Message, encode
-from libs.common.session_state import Record, SessionState, record_of
+from libs.common.session_state import Record, SessionState, record_in, record_of, unreadable
 from libs.common.tail import Tail
 from libs.common.tasks import end
 from libs.common.telemetry import hop_span, inject
 
 FOLLOWER_RECORDS = 512  # a follower further behind than this re-reads the log instead of being remembered
 READ_BATCH = 512
-LAG_S = 0.02  # how long a replica that lags is given to catch up, each time
 
 log = structlog.get_logger()
 
@@ -52,12 +51,42 @@ class SessionLog:
     async def create(
         self, session: str, kind: str, message: Message, name: str | None = None, patience_s: float = PATIENCE_S
     ) -> int:
-        """Writes a record that must not exist yet; returns its sequence. Raises AlreadyExists."""
+        """Writes a record that must not exist yet; returns its sequence. Raises AlreadyExists.
+
+        One that cannot be read counts as none and is replaced: it would otherwise keep its session open for ever.
+        """
         subject = subjects.record(session, kind, name)
         with hop_span("send", subjects.RECORD_TEMPLATE, SpanKind.PRODUCER):
-            return await self.bus.publish(
-                subject, encode(message), headers=inject(), create=True, patience_s=patience_s
-            )
+            try:
+                return await self.bus.publish(
+                    subject, encode(message), headers=inject(), create=True, patience_s=patience_s
+                )
+            except AlreadyExists:
+                there = await self.bus.last(subjects.RESULTS, subject)
+                if there is None or not unreadable(there):
+                    raise
+            log.error("an unreadable record is replaced", subject=subject, sequence=there.sequence)
+            fence = Fence(subject, there.sequence)
+            try:
+                return await self.bus.publish(
+                    subject, encode(message), headers=inject(), fence=fence, patience_s=patience_s
+                )
+            except Fenced as error:
+                raise AlreadyExists(subject) from error
+
+    async def claim(self, session: str, kind: str, message: Message, name: str) -> Record | None:
+        """Creates a record; returns None, or the record that is there already.
+
+        Raises NewerVersion where that is not for this version to read.
+        """
+        try:
+            await self.create(session, kind, message, name)
+        except AlreadyExists:
+            there = await self.bus.last(subjects.RESULTS, subjects.record(session, kind, name))
+            if there is None:  # a replica that was just elected
+                raise BrokerUnavailable(f"the {kind} {name} was refused and cannot be read") from None
+            return record_in(there)
+        return None
 
     async def put(self, session: str, kind: str, message: Message) -> int:
         """Writes a record in place of the one before."""

@@ -8,7 +8,7 @@ import structlog
 
 from libs.common import subjects
 from libs.common.bus import Stored
-from libs.common.errors import MalformedMessage
+from libs.common.errors import MalformedMessage, NewerVersion
 from libs.common.messages import (
     CancelRecord,
     CrawledRecord,
@@ -47,17 +47,31 @@ class Record(NamedTuple):
 
 def record_of(stored: Stored) -> Record | None:
     """The record in `stored`, or None (and a line in the log) where it is of no kind known here."""
-    key = subjects.record_key(stored.subject)
-    type_ = _TYPES.get(key.kind)
-    if type_ is None:
+    if subjects.record_key(stored.subject).kind not in _TYPES:
         log.debug("record of an unknown kind", subject=stored.subject)
         return None
     try:
-        message = decode(stored.body, type_)
+        return record_in(stored)
     except MalformedMessage as error:
         log.error("unreadable record", subject=stored.subject, error=str(error))
         return None
-    return Record(key.session, stored.sequence, stored.stored_at, message, stored.headers)
+
+
+def record_in(stored: Stored) -> Record:
+    """The record in `stored`, which is of a known kind. Raises MalformedMessage."""
+    key = subjects.record_key(stored.subject)
+    return Record(key.session, stored.sequence, stored.stored_at, decode(stored.body, _TYPES[key.kind]), stored.headers)
+
+
+def unreadable(stored: Stored) -> bool:
+    """Whether `stored` can be read by no version: what a newer one has written is not for this one to judge."""
+    try:
+        record_in(stored)
+    except NewerVersion:
+        return False
+    except MalformedMessage:
+        return True
+    return False
 
 
 class SessionState:

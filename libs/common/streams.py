@@ -25,6 +25,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 MB = 1024 * 1024
 NAME_IN_USE = 10058
 
+SUSPECTS_IN_FLIGHT = 16  # one at each replica at most
 ACK_WAIT_S = 10.0  # workers renew it every third; this is how long a killed one's messages wait
 
 
@@ -67,7 +68,9 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
             **once,
         ),
         stream(subjects.DIRECT, [subjects.ALL_DIRECT], HOUR, settings.raw_max_bytes, **queue, **once),
-        stream(subjects.DEAD_LETTERS, [subjects.ALL_DEAD_LETTERS], 7 * DAY, 256 * MB),
+        stream(subjects.QUARANTINE, [subjects.ALL_SUSPECTS], HOUR, settings.raw_max_bytes, **queue, **once),
+        # the newest are kept: a flood of garbage must not hold up those who bury it
+        stream(subjects.DEAD_LETTERS, [subjects.ALL_DEAD_LETTERS], 7 * DAY, 256 * MB, discard="old"),
         stream(
             subjects.RESULTS,
             [subjects.ALL_RECORDS],
@@ -97,7 +100,12 @@ def consumers() -> list[tuple[str, dict[str, Any]]]:
             "deliver_policy": "all",
         }
 
+    suspects = [
+        (subjects.QUARANTINE, durable(name, subjects.suspects(stage), SUSPECTS_IN_FLIGHT))
+        for stage, name in subjects.SUSPECTS_OF.items()
+    ]
     return [
+        *suspects,
         (subjects.SEARCHES, durable(subjects.CRAWLER, subjects.ALL_SEARCHES, 1_000)),
         (subjects.RAW, durable(subjects.TRANSFORMER, subjects.ALL_RAW, 10_000)),
         (subjects.DIRECT, durable(subjects.DEDUP, subjects.ALL_DIRECT, 10_000)),
@@ -116,8 +124,25 @@ async def set_up(bus: Bus, settings: StreamSettings) -> None:
                 raise
             await bus.api(f"STREAM.UPDATE.{config['name']}", config)
     for stream, config in consumers():
-        request = {"stream_name": stream, "config": config, "action": ""}
-        await bus.api(f"CONSUMER.CREATE.{stream}.{config['name']}.{config['filter_subject']}", request)
+        await _make(bus, stream, config)
+
+
+async def remake(bus: Bus, stream: str, durable: str) -> bool:
+    """Makes one of the durables again that somebody deleted; returns whether it is one of them.
+
+    What was delivered and not yet acknowledged comes again, which every handler bears. Streams are never made by a
+    service: with one its messages are gone, which has to be seen by people.
+    """
+    for its_stream, config in consumers():
+        if (its_stream, config["name"]) == (stream, durable):
+            await _make(bus, stream, config)
+            return True
+    return False
+
+
+async def _make(bus: Bus, stream: str, config: dict[str, Any]) -> None:
+    request = {"stream_name": stream, "config": config, "action": ""}
+    await bus.api(f"CONSUMER.CREATE.{stream}.{config['name']}.{config['filter_subject']}", request)
 
 
 async def await_streams(bus: Bus, patience_s: float = 10.0) -> None:

@@ -15,12 +15,14 @@ RAW = "RAW"  # RawMedia, Lease
 DIRECT = "DIRECT"  # DirectMedia
 RESULTS_BUCKET = "results"  # the session log: *Record
 RESULTS = f"KV_{RESULTS_BUCKET}"
+QUARANTINE = "QUARANTINE"  # messages whose handling has ended in nothing before, headers and all
 DEAD_LETTERS = "DEAD_LETTERS"  # bodies that could not be handled, headers and all
 
 CRAWLER = "crawler"  # on SEARCHES
 TRANSFORMER = "transformer"  # on RAW
 DEDUP = "dedup"  # on DIRECT
 DEADLINES = "deadlines"  # on RESULTS: each session's request, once more when its deadline is past
+SUSPECTS_OF = {CRAWLER: "suspects-crawler", TRANSFORMER: "suspects-transformer", DEDUP: "suspects-dedup"}
 
 # subject templates: span names and metric labels use these, never ids
 SEARCH_TEMPLATE = "search.requests.{session}"
@@ -34,6 +36,7 @@ ALL_LEASES = "media.lease.*.*"
 ALL_DIRECT = "media.direct.*.*"
 ALL_RECORDS = f"$KV.{RESULTS_BUCKET}.>"
 ALL_REQUEST_RECORDS = f"$KV.{RESULTS_BUCKET}.*.request"
+ALL_SUSPECTS = "quarantine.>"
 ALL_DEAD_LETTERS = "dead.>"
 PUBLIC_RESULTS = "results.>"  # where the bucket republishes its records, for other services
 ALL_CANCELS = "search.cancel.*"  # core NATS: a session id whose work is to stop at once
@@ -109,6 +112,26 @@ def records_of(session: str) -> str:
 def cancel(session: str) -> str:
     """Where a cancel is told to whoever works on the session."""
     return f"search.cancel.{token(session)}"
+
+
+def suspect(stage: str, subject: str) -> str:
+    """Where a message of `subject` waits that `stage` is to handle by itself, in a process of its own."""
+    return f"quarantine.{token(stage)}.{subject}"
+
+
+def suspects(stage: str) -> str:
+    """All suspects of a stage."""
+    return f"quarantine.{token(stage)}.>"
+
+
+def suspects_of(session: str) -> tuple[str, ...]:
+    """All suspects of a session, whatever their stage."""
+    return tuple(f"quarantine.*.{pattern}" for pattern in (search(session), raw_of(session), direct_of(session)))
+
+
+def original(subject: str) -> str:
+    """What the subject of a suspect or of a dead letter was before."""
+    return subject.split(".", 2)[2]
 
 
 def dead_letter(stage: str, subject: str) -> str:

@@ -10,9 +10,11 @@ from functools import partial
 from libs.common import subjects
 from libs.common.bus import Bus, connect
 from libs.common.cancelled import Cancelled
+from libs.common.handling import Handling
 from libs.common.health import health_server
 from libs.common.lifecycle import run_service
-from libs.common.pull import PullLoop
+from libs.common.pull import PullLoop, run_loops, suspects_loop
+from libs.common.quarantine import quarantine
 from libs.common.session_log import session_log
 from libs.common.settings import load
 from libs.common.streams import ACK_WAIT_S, await_streams
@@ -22,6 +24,8 @@ from services.crawler.reading import read
 from services.crawler.settings import CrawlerSettings
 
 HEALTH_PORT = 8081
+SUSPECT_FROM = 5  # deliveries: a crawl is long, so that it meets more restarts than an item does
+LONGEST_CRAWL_S = 3600.0  # longer than any deadline, which ends a crawl before
 
 
 async def serve(settings: CrawlerSettings, stop: asyncio.Event) -> None:
@@ -32,31 +36,35 @@ async def serve(settings: CrawlerSettings, stop: asyncio.Event) -> None:
 
 
 async def work(
-    bus: Bus, settings: CrawlerSettings, stop: asyncio.Event, read: Read, browser_ready: Callable[[], bool]
+    bus: Bus,
+    settings: CrawlerSettings,
+    stop: asyncio.Event,
+    read: Read,
+    browser_ready: Callable[[], bool],
+    suspects_module: str = "services.crawler.suspects",
 ) -> None:
-    """Takes requests and crawls by `read`, until `stop`."""
+    """Takes requests and crawls by `read`, until `stop`; suspects are crawled by a process that runs the module."""
     cancelled = Cancelled()
     await cancelled.listen(bus)
     async with session_log(bus) as log:
         crawls = Crawls(log, cancelled, read, settings.traced_share)
-        requests = PullLoop(
-            bus,
-            subjects.SEARCHES,
-            subjects.CRAWLER,
-            subjects.SEARCH_TEMPLATE,
-            crawls.handle,
-            crawls.give_up,
-            slots=settings.sessions,
-            ack_wait_s=ACK_WAIT_S,
-        )
-        checks = {
-            "running": lambda: not stop.is_set(),
-            "requests": lambda: requests.alive,
-            "tail": lambda: log.tail.alive,
-            "browser": browser_ready,
-        }
-        async with health_server(settings, HEALTH_PORT, checks):
-            await requests.run(stop, settings.drain_timeout_s)
+        parts = (bus, subjects.CRAWLER, subjects.SEARCH_TEMPLATE)
+        handling = Handling(*parts, crawls.handle, crawls.give_up, suspect_from=SUSPECT_FROM)
+        async with quarantine(*parts, crawls.give_up, suspects_module, LONGEST_CRAWL_S) as lane:
+            requests = PullLoop(
+                bus, subjects.SEARCHES, subjects.CRAWLER, handling, slots=settings.sessions, ack_wait_s=ACK_WAIT_S
+            )
+            suspects = suspects_loop(bus, subjects.CRAWLER, lane)
+            checks = {
+                "running": lambda: not stop.is_set(),
+                "permissions": lambda: bus.permitted,
+                "requests": lambda: requests.alive,
+                "suspects": lambda: suspects.alive,
+                "tail": lambda: log.tail.alive,
+                "browser": browser_ready,
+            }
+            async with health_server(settings, HEALTH_PORT, checks):
+                await run_loops(stop, settings.drain_timeout_s, requests, suspects)
 
 
 if __name__ == "__main__":

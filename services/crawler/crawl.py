@@ -22,7 +22,8 @@ from libs.common.bus import Fence
 from libs.common.cancelled import Cancelled
 from libs.common.closing import Ending, close
 from libs.common.delivery import Delivery
-from libs.common.errors import AlreadyExists, Fenced, MalformedMessage
+from libs.common.errors import AlreadyExists, Fenced, MalformedMessage, SessionCancelled, StreamFull
+from libs.common.handling import Superseded
 from libs.common.messages import (
     Lease,
     ProgressRecord,
@@ -32,7 +33,6 @@ from libs.common.messages import (
     decode,
     encode,
 )
-from libs.common.pull import Superseded
 from libs.common.session_log import SessionLog
 from libs.common.session_state import SessionState
 from libs.common.tasks import end
@@ -43,6 +43,7 @@ from services.crawler.page_read import PageRead
 WINDOW = 200  # items of a session without an outcome, so that one of thousands does not make one of twenty wait
 MAX_ATTEMPTS = 30  # deliveries of one request: many more than restarts of crawlers use up within a session
 READ_BATCH = 512
+ROOM_POLL_S = 1.0
 
 log = structlog.get_logger()
 
@@ -89,6 +90,7 @@ class Attempt:
         self.way: str | None = None
         self._signatures: dict[str, str] = {}  # by item
         self._changed = asyncio.Event()
+        self._full = False
 
     async def run(self, delivery: Delivery) -> None:
         """Crawls and closes the session. Raises Superseded where a newer attempt works on it."""
@@ -125,11 +127,13 @@ class Attempt:
 
     async def _until_over(self, left_s: float) -> Ending:
         following = asyncio.create_task(self._follow(), name="follow")
-        cancelling = asyncio.create_task(self.crawls.cancelled.wait(self.request.session), name="cancel")
         crawling = asyncio.create_task(self._crawl(), name="crawl")
-        tasks = {following, cancelling, crawling}
+        tasks = {following, crawling}
         try:
-            done, _ = await asyncio.wait(tasks, timeout=max(left_s, 0.0), return_when=asyncio.FIRST_COMPLETED)
+            async with self.crawls.cancelled.stopping(self.request.session):
+                done, _ = await asyncio.wait(tasks, timeout=max(left_s, 0.0), return_when=asyncio.FIRST_COMPLETED)
+        except SessionCancelled:
+            return Ending(Reason.CANCELLED)
         finally:
             await end(*tasks)
         if crawling in done:
@@ -172,13 +176,14 @@ class Attempt:
             first = not self.emitted
             self.emitted.update(one.item for one in now)
             publishing = [
-                asyncio.create_task(self._publish(one, traced=(first and n == 0) or self._traced()))
+                asyncio.create_task(self._until_room(one, traced=(first and n == 0) or self._traced()))
                 for n, one in enumerate(now)
             ]
             try:
                 await asyncio.gather(*publishing)
             finally:
                 await end(*publishing)
+                self._full = False
         return self.state.videos >= self.request.result_limit
 
     def _named(self, media: RawMedia) -> RawMedia:
@@ -211,6 +216,18 @@ class Attempt:
             self._changed.clear()
             await self._changed.wait()
         return 0
+
+    async def _until_room(self, media: RawMedia, *, traced: bool) -> None:
+        """Publishes; while the stream is full it waits, and says so once, instead of crawling all over again."""
+        while True:
+            try:
+                return await self._publish(media, traced=traced)
+            except StreamFull as error:
+                if not self._full:
+                    self._full = True
+                    log.warning("no room for raw media", error=str(error))
+                    await self._report("waiting", "room in the queue of raw media")
+            await asyncio.sleep(ROOM_POLL_S * random.uniform(0.5, 1.0))
 
     async def _publish(self, media: RawMedia, *, traced: bool) -> None:
         subject = subjects.raw(media.session, media.item)

@@ -8,9 +8,11 @@ import sys
 from libs.common import subjects
 from libs.common.bus import connect
 from libs.common.cancelled import Cancelled
+from libs.common.handling import SUSPECT_FROM, Handling
 from libs.common.health import health_server
 from libs.common.lifecycle import run_service
-from libs.common.pull import PullLoop
+from libs.common.pull import PullLoop, run_loops, suspects_loop
+from libs.common.quarantine import quarantine
 from libs.common.session_log import SessionLog
 from libs.common.settings import load
 from libs.common.streams import ACK_WAIT_S, await_streams
@@ -19,6 +21,8 @@ from services.dedup.outcome import Outcomes
 from services.dedup.settings import DedupSettings
 
 HEALTH_PORT = 8083
+SUSPECTS = "services.dedup.suspects"
+CLOSED_AT_ONCE = 64
 
 
 async def serve(settings: DedupSettings, stop: asyncio.Event) -> None:
@@ -30,34 +34,28 @@ async def serve(settings: DedupSettings, stop: asyncio.Event) -> None:
         log = SessionLog(bus)
         outcomes = Outcomes(log, cancelled)
         deadlines = Deadlines(log, outcomes)
-        items = PullLoop(
-            bus,
-            subjects.DIRECT,
-            subjects.DEDUP,
-            subjects.DIRECT_TEMPLATE,
-            outcomes.handle,
-            outcomes.give_up,
-            slots=settings.items,
-            ack_wait_s=ACK_WAIT_S,
+        parts = (bus, subjects.DEDUP, subjects.DIRECT_TEMPLATE)
+        handling = Handling(
+            *parts, outcomes.handle, outcomes.give_up, suspect_from=SUSPECT_FROM, limit_s=settings.handle_limit_s
         )
-        requests = PullLoop(
-            bus,
-            subjects.RESULTS,
-            subjects.DEADLINES,
-            subjects.RECORD_TEMPLATE,
-            deadlines.handle,
-            deadlines.give_up,
-            slots=64,
-            ack_wait_s=ACK_WAIT_S,
-        )
-        checks = {
-            "running": lambda: not stop.is_set(),
-            "items": lambda: items.alive,
-            "deadlines": lambda: requests.alive,
-        }
-        async with health_server(settings, HEALTH_PORT, checks), asyncio.TaskGroup() as tasks:
-            tasks.create_task(items.run(stop, settings.drain_timeout_s))
-            tasks.create_task(requests.run(stop, settings.drain_timeout_s))
+        closing = Handling(bus, subjects.DEADLINES, subjects.RECORD_TEMPLATE, deadlines.handle, deadlines.give_up)
+        async with quarantine(*parts, outcomes.give_up, SUSPECTS, settings.handle_limit_s) as lane:
+            items = PullLoop(
+                bus, subjects.DIRECT, subjects.DEDUP, handling, slots=settings.items, ack_wait_s=ACK_WAIT_S
+            )
+            requests = PullLoop(
+                bus, subjects.RESULTS, subjects.DEADLINES, closing, slots=CLOSED_AT_ONCE, ack_wait_s=ACK_WAIT_S
+            )
+            suspects = suspects_loop(bus, subjects.DEDUP, lane)
+            checks = {
+                "running": lambda: not stop.is_set(),
+                "permissions": lambda: bus.permitted,
+                "items": lambda: items.alive,
+                "deadlines": lambda: requests.alive,
+                "suspects": lambda: suspects.alive,
+            }
+            async with health_server(settings, HEALTH_PORT, checks):
+                await run_loops(stop, settings.drain_timeout_s, items, requests, suspects)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import structlog
 from libs.common import subjects
 from libs.common.closing import Ending, close
 from libs.common.delivery import Delivery
+from libs.common.handling import Later
 from libs.common.messages import Reason, RequestRecord, decode
-from libs.common.pull import Later
 from libs.common.session_log import SessionLog
 from services.dedup.outcome import Outcomes
 

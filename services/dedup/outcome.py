@@ -14,7 +14,7 @@ import structlog
 from libs.common import subjects
 from libs.common.cancelled import Cancelled
 from libs.common.delivery import Delivery
-from libs.common.errors import AlreadyExists, BrokerUnavailable, MalformedMessage
+from libs.common.errors import AlreadyExists, MalformedMessage
 from libs.common.messages import DirectMedia, RepeatRecord, UnavailableRecord, Video, VideoRecord, decode
 from libs.common.session_log import SessionLog
 
@@ -31,12 +31,11 @@ class Outcomes:
     async def handle(self, delivery: Delivery) -> None:
         """One resolved item; the same item again changes nothing."""
         session, item = subjects.item_key(delivery.subject)
-        if session in self.cancelled:
-            return
-        direct = decode(delivery.body, DirectMedia)
-        if (direct.session, direct.item) != (session, item):
-            raise MalformedMessage(f"DirectMedia: it speaks of {direct.session}, {direct.item}")
-        await self.settle(direct)
+        async with self.cancelled.stopping(session):
+            direct = decode(delivery.body, DirectMedia)
+            if (direct.session, direct.item) != (session, item):
+                raise MalformedMessage(f"DirectMedia: it speaks of {direct.session}, {direct.item}")
+            await self.settle(direct)
 
     async def settle(self, direct: DirectMedia) -> None:
         """Gives the item its outcome."""
@@ -58,17 +57,9 @@ class Outcomes:
 
     async def _claim(self, direct: DirectMedia, video: Video) -> None:
         record = VideoRecord(item=direct.item, video=video, captured_at=direct.captured_at)
-        try:
-            await self.session_log.create(direct.session, subjects.VIDEO, record, video.id)
-        except AlreadyExists:
-            pass
-        else:
-            return
-        holder = await self.session_log.get(direct.session, subjects.VIDEO, video.id)
-        if holder is None or not isinstance(holder.message, VideoRecord):
-            raise BrokerUnavailable(f"the record of {video.id} was refused and cannot be read")
-        if holder.message.item == direct.item:
-            return  # a redelivery: the claim is this item's own
+        holder = await self.session_log.claim(direct.session, subjects.VIDEO, record, video.id)
+        if holder is None or (isinstance(holder.message, VideoRecord) and holder.message.item == direct.item):
+            return  # claimed now, or a redelivery: the claim is this item's own
         repeat = RepeatRecord(item=direct.item, signature=video.id)
         with suppress(AlreadyExists):  # a redelivery
             await self.session_log.create(direct.session, subjects.REPEAT, repeat, direct.item)

@@ -8,9 +8,11 @@ import sys
 from libs.common import subjects
 from libs.common.bus import connect
 from libs.common.cancelled import Cancelled
+from libs.common.handling import SUSPECT_FROM, Handling
 from libs.common.health import health_server
 from libs.common.lifecycle import run_service
-from libs.common.pull import PullLoop
+from libs.common.pull import PullLoop, run_loops, suspects_loop
+from libs.common.quarantine import quarantine
 from libs.common.settings import load
 from libs.common.streams import ACK_WAIT_S, await_streams
 from services.transformer.resolver import Resolver
@@ -18,6 +20,7 @@ from services.transformer.settings import TransformerSettings
 from services.transformer.transform import Transform
 
 HEALTH_PORT = 8082
+SUSPECTS = "services.transformer.suspects"
 
 
 async def serve(settings: TransformerSettings, stop: asyncio.Event) -> None:
@@ -27,19 +30,23 @@ async def serve(settings: TransformerSettings, stop: asyncio.Event) -> None:
         cancelled = Cancelled()
         await cancelled.listen(bus)
         transform = Transform(bus, cancelled, resolver.resolve)
-        items = PullLoop(
-            bus,
-            subjects.RAW,
-            subjects.TRANSFORMER,
-            subjects.RAW_TEMPLATE,
-            transform.handle,
-            transform.give_up,
-            slots=settings.items,
-            ack_wait_s=ACK_WAIT_S,
+        parts = (bus, subjects.TRANSFORMER, subjects.RAW_TEMPLATE)
+        handling = Handling(
+            *parts, transform.handle, transform.give_up, suspect_from=SUSPECT_FROM, limit_s=settings.handle_limit_s
         )
-        checks = {"running": lambda: not stop.is_set(), "items": lambda: items.alive}
-        async with health_server(settings, HEALTH_PORT, checks):
-            await items.run(stop, settings.drain_timeout_s)
+        async with quarantine(*parts, transform.give_up, SUSPECTS, settings.handle_limit_s) as lane:
+            items = PullLoop(
+                bus, subjects.RAW, subjects.TRANSFORMER, handling, slots=settings.items, ack_wait_s=ACK_WAIT_S
+            )
+            suspects = suspects_loop(bus, subjects.TRANSFORMER, lane)
+            checks = {
+                "running": lambda: not stop.is_set(),
+                "permissions": lambda: bus.permitted,
+                "items": lambda: items.alive,
+                "suspects": lambda: suspects.alive,
+            }
+            async with health_server(settings, HEALTH_PORT, checks):
+                await run_loops(stop, settings.drain_timeout_s, items, suspects)
 
 
 if __name__ == "__main__":

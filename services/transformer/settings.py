@@ -32,6 +32,9 @@ class TransformerSettings(UpstreamSettings, frozen=True, kw_only=True):
             gt=0, description="longest wait for the CDN about one item, queueing included; then its best guess is taken"
         ),
     ] = 60.0
+    handle_limit_s: Annotated[
+        float, Meta(gt=0, description="longest that one item may take; then it has failed, and is tried again")
+    ] = 300.0
     cache_size: Annotated[int, Meta(ge=1, description="videos remembered, by signature")] = 20_000
     cache_ttl_s: Annotated[float, Meta(gt=0, description="how long a resolved video is remembered")] = 3600.0
     unsettled_ttl_s: Annotated[

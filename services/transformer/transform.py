@@ -27,16 +27,15 @@ class Transform:
         self.resolve = resolve
 
     async def handle(self, delivery: Delivery) -> None:
-        """One raw media; the same one again is published again, and settles to the same outcome."""
+        """One raw media; the same one again is published again, and settles to the same outcome.
+
+        Raises SessionCancelled as soon as its session is."""
         session, item = subjects.item_key(delivery.subject)
-        if session in self.cancelled:
-            return
-        raw = decode(delivery.body, RawMedia)
-        if (raw.session, raw.item) != (session, item):
-            raise MalformedMessage(f"RawMedia: it speaks of {raw.session}, {raw.item}")
-        direct = await self.resolve(raw)
-        if session not in self.cancelled:
-            await self._publish(direct)
+        async with self.cancelled.stopping(session):
+            raw = decode(delivery.body, RawMedia)
+            if (raw.session, raw.item) != (session, item):
+                raise MalformedMessage(f"RawMedia: it speaks of {raw.session}, {raw.item}")
+            await self._publish(await self.resolve(raw))
 
     async def give_up(self, delivery: Delivery, why: str) -> None:
         """Sends an item on that cannot be handled, so that it gets its outcome."""

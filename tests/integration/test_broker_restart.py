@@ -15,6 +15,7 @@ from libs.common import subjects
 from libs.common.bus import connect
 from libs.common.delivery import Delivery
 from libs.common.errors import AlreadyExists
+from libs.common.handling import Handling
 from libs.common.messages import DirectMedia, Kind, UnavailableRecord, Video, decode, encode
 from libs.common.pull import PullLoop
 from libs.common.session_log import session_log
@@ -46,7 +47,8 @@ async def test_nothing_is_lost_or_repeated_when_the_broker_is_killed_again_and_a
             async def gave_up(_delivery: Delivery, why: str) -> None:
                 raise AssertionError(why)
 
-            loop = PullLoop(bus, subjects.DIRECT, subjects.DEDUP, "t", handler, gave_up, slots=64, ack_wait_s=10.0)
+            handling = Handling(bus, subjects.DEDUP, "t", handler, gave_up)
+            loop = PullLoop(bus, subjects.DIRECT, subjects.DEDUP, handling, slots=64, ack_wait_s=10.0)
             stop = asyncio.Event()
             pulling = asyncio.create_task(loop.run(stop, 2.0))
             followed: list[int] = []

@@ -14,6 +14,7 @@ from libs.common.cancelled import Cancelled
 from libs.common.closing import Ending, close
 from libs.common.delivery import Delivery
 from libs.common.errors import BrokerUnavailable, Fenced
+from libs.common.handling import Superseded
 from libs.common.messages import (
     CrawledRecord,
     DirectMedia,
@@ -29,7 +30,6 @@ from libs.common.messages import (
     decode,
     encode,
 )
-from libs.common.pull import Superseded
 from libs.common.session_log import SessionLog
 from libs.common.session_state import Record
 from services.crawler.crawl import MAX_ATTEMPTS, Attempt, Crawls, Report

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -12,7 +12,8 @@ from libs.common import subjects
 from libs.common.bus import Bus, Stored
 from libs.common.delivery import Delivery
 from libs.common.errors import MalformedMessage
-from libs.common.pull import MAX_FAILURES, Handler, Later, PullLoop
+from libs.common.handling import MAX_FAILURES, GaveUp, Handler, Handling, Later
+from libs.common.pull import PullLoop
 from tests.wait import wait_until
 
 ACK_WAIT_S = 1.0
@@ -33,12 +34,13 @@ class Queue(NamedTuple):
         """How many messages the queue still holds."""
         return int((await self.bus.api(f"STREAM.INFO.{self.name}"))["state"]["messages"])
 
-    def loop(self, handler: Handler, slots: int = 8) -> PullLoop:
+    def loop(self, handler: Handler, slots: int = 8, gave_up: GaveUp | None = None, **more: Any) -> PullLoop:
         """A pull loop on it whose given-up messages are only buried."""
 
-        async def gave_up(_delivery: Delivery, _why: str) -> None: ...
+        async def nothing(_delivery: Delivery, _why: str) -> None: ...
 
-        return PullLoop(self.bus, self.name, "worker", "test.{n}", handler, gave_up, slots=slots, ack_wait_s=ACK_WAIT_S)
+        handling = Handling(self.bus, "worker", "test.{n}", handler, gave_up or nothing, **more)
+        return PullLoop(self.bus, self.name, "worker", handling, slots=slots, ack_wait_s=ACK_WAIT_S)
 
 
 @pytest.fixture
@@ -213,9 +215,7 @@ async def test_what_has_no_readable_item_is_buried_all_the_same(queue: Queue) ->
     async def gave_up(_delivery: Delivery, _why: str) -> None:
         raise MalformedMessage("no item")
 
-    loop = queue.loop(handler)
-    loop.gave_up = gave_up
-    async with Running(loop):
+    async with Running(queue.loop(handler, gave_up=gave_up)):
         await queue.add(b"x")
         remaining = 1
         async with asyncio.timeout(10):
