@@ -1,31 +1,31 @@
-"""The browser: one Chromium per process, and tabs of it for sessions."""
+"""The browser: one Chromium per process, replaced before it grows too large, and tabs of it for sessions."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import tempfile
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 
 import structlog
-from playwright import async_api
-from playwright.async_api import Error, Playwright, async_playwright
 
 from libs.common.errors import StartFailed
 from libs.common.tasks import end
-from services.crawler.failure import BrowserFailed, Refused
-from services.crawler.launch import find_executable, start, trust
+from services.crawler.chromium import Chromium, driver
+from services.crawler.failure import BrowserFailed
+from services.crawler.launch import find_executable, trust
 from services.crawler.pacing import Pacer
 from services.crawler.settings import CrawlerSettings
 from services.crawler.tab import Tab
+from services.crawler.wear import Wear
 
-DRIVER_ADVICE = "run scripts/install, or: apt-get install libatomic1"
-CLOSING_S = 1.0  # how long a session waits for its context to close, before it is left to close by itself
 WARM_AFTER_S = 1.0  # until the next context is prepared, so that it does not take the processor from a first video
+WARMING_S = 5.0  # longest that a new Chromium's contexts are waited for before it serves
+STARTING_S = 10.0  # longest that a start under way is waited for at the end
+RETRY_S = 60.0  # after a replacement that could not be started
 
 log = structlog.get_logger()
 
@@ -33,38 +33,42 @@ log = structlog.get_logger()
 class Browser:
     """Chromium, kept running; `lease` gives a session a tab of its own.
 
+    Where Chromium is worn (`wear.py`) another is started, which takes the sessions that come then; those of the old one
+    go on in it, and it is closed after the last. There are never more than two.
+
     Entering raises StartFailed, with what to do, where there is no Chromium or it cannot be started.
     """
 
     def __init__(self, settings: CrawlerSettings) -> None:
         self.settings = settings
         self.pacer = Pacer(settings.requests_per_second)
-        self._playwright: Playwright | None = None
-        self._browser: async_api.Browser | None = None
-        self._home: tempfile.TemporaryDirectory[str] | None = None
-        self._warm: deque[asyncio.Task[Tab]] = deque()
+        self.open_tabs: set[Tab] = set()  # leased, until their contexts are closed
+        self.replaced = 0  # how often Chromium was worn, and another took its place
+        self._chromium: Chromium | None = None
+        self._running: set[Chromium] = set()  # not closed yet
+        self._starting: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._starting = asyncio.Lock()
+        self._replacing: asyncio.Task[None] | None = None
+        self._wear = Wear(settings)
+        self._home: tempfile.TemporaryDirectory[str] | None = None
         self._slots = asyncio.Semaphore(settings.sessions)
         self._stopped = False
-        self._reviving: asyncio.Task[None] | None = None
-        self.open_tabs: set[Tab] = set()  # leased, until their contexts are closed
 
     @property
     def ready(self) -> bool:
         """Whether Chromium runs and answers."""
-        return self._browser is not None and self._browser.is_connected()
+        return self._chromium is not None and self._chromium.runs
 
     async def __aenter__(self) -> Browser:
         try:
             if self.settings.upstream_ca_file:
                 self._home = await trust(self.settings.upstream_ca_file)
-            self._playwright = await _driver()
-            await self._running()
+            await self._start()
         except BaseException:
             await self._stop()
             raise
         self._warm_up()
+        self._replacing = asyncio.create_task(self._replace_when_worn(), name="replace browser")
         return self
 
     async def __aexit__(
@@ -76,127 +80,118 @@ class Browser:
     async def lease(self) -> AsyncIterator[Tab]:
         """A tab in a context of its own, closed at the end. Raises BrowserFailed."""
         async with self._slots:
-            tab = await self._take()
+            chromium = await self._ready_one()
+            tab = await chromium.take()
             self.open_tabs.add(tab)
             asyncio.get_running_loop().call_later(WARM_AFTER_S, self._warm_up)
             try:
                 yield tab
             finally:
                 self._warm_up()
-                await self._close(tab)
+                await chromium.give_back(tab, self.open_tabs.discard)
+                self._wear.note()
 
-    async def _take(self) -> Tab:
-        await self._running()
-        while self._warm:
-            warming = self._warm.popleft()
-            try:
-                tab = await asyncio.shield(warming)
-            except asyncio.CancelledError:
-                self._discard(warming)
-                raise
-            except BrowserFailed as error:
-                log.info("a warm context was lost", why=str(error))
-                continue
-            if tab.alive:
-                return tab
-            self._forget(tab)
-        return await Tab.open(await self._running(), self.settings, self.pacer)
-
-    async def _running(self) -> async_api.Browser:
-        """Chromium, started anew where it is gone."""
-        async with self._starting:
-            if self._browser is not None and self._browser.is_connected():
-                return self._browser
-            if self._stopped or self._playwright is None:
+    async def _ready_one(self) -> Chromium:
+        """The Chromium that serves, started anew where it is gone."""
+        while self._chromium is None or not self._chromium.runs:
+            if self._stopped:
                 raise BrowserFailed("the browser was stopped")
-            if self._browser is not None:
-                log.warning("the browser is gone and is started again")
             try:
-                home = Path(self._home.name) if self._home else None
-                self._browser = await start(self._playwright, self.settings, home)
-                self._browser.on("disconnected", self._on_disconnected)
+                await self._start()
             except StartFailed as error:
-                if self._browser is None:
-                    raise
                 raise BrowserFailed(str(error)) from error
-            return self._browser
+        return self._chromium
 
-    def _on_disconnected(self, browser: async_api.Browser) -> None:
+    async def _start(self, why: str | None = None) -> None:
+        """Has another Chromium serve; waits for the start under way where there is one. Raises StartFailed.
+
+        Whoever waits may be cancelled; the start goes on, so that nothing is ever left half started.
+        """
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._started(why), name="start browser")
+            self._starting.add_done_callback(self._on_started)
+        await asyncio.shield(self._starting)
+
+    async def _started(self, why: str | None) -> None:
+        if self._chromium is not None and not self._chromium.runs:
+            log.warning("the browser is gone and is started again")
+        home = Path(self._home.name) if self._home else None
+        chromium = await Chromium.started(self.settings, self.pacer, home, self._on_gone)
+        self._running.add(chromium)
+        if why is not None:
+            await chromium.warmed_up(WARMING_S)
+            if not chromium.runs:
+                await self._close(chromium)
+                raise StartFailed("the browser that was to take over ended at once")
+            self.replaced += 1
+            log.info("a new browser serves", why=why, replaced=self.replaced)
+        old, self._chromium = self._chromium, chromium
+        if old is not None:
+            old.retire()
+            closing = asyncio.create_task(self._close(old), name="close browser")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    def _on_started(self, starting: asyncio.Task[None]) -> None:
+        self._starting = None
+        if not starting.cancelled() and (error := starting.exception()) and self._chromium is not None:
+            log.error("the browser cannot be started", why=str(error))
+
+    async def _close(self, chromium: Chromium) -> None:
+        await chromium.drained()
+        await chromium.close()
+        self._running.discard(chromium)
+        log.info("a browser was closed", sessions=chromium.sessions, age_s=round(chromium.age_s))
+
+    async def _replace_when_worn(self) -> None:
+        while True:
+            await self._wear.due()
+            chromium = self._chromium
+            if chromium is None or not chromium.runs or len(self._running) > 1:
+                continue  # it is replaced already, or the one before still has sessions
+            why = await self._wear.of(chromium)
+            if why is None or chromium is not self._chromium:
+                continue
+            try:
+                await self._start(why)
+            except StartFailed:  # logged where it was found; the old one goes on
+                await asyncio.sleep(RETRY_S)
+
+    def _on_gone(self, chromium: Chromium) -> None:
         """Has Chromium started anew, so that the process can take work again before a session asks for it."""
-        if not self._stopped:
-            self._reviving = asyncio.create_task(self._revive(), name="revive browser")
+        if chromium is self._chromium and not self._stopped:
+            reviving = asyncio.create_task(self._revive(), name="revive browser")
+            self._closing.add(reviving)
+            reviving.add_done_callback(self._closing.discard)
 
     async def _revive(self) -> None:
         try:
-            await self._running()
+            await self._ready_one()
         except BrowserFailed as error:
             log.error("the browser cannot be started again", why=str(error))
         else:
             self._warm_up()
 
     def _warm_up(self) -> None:
-        while not self._stopped and self.ready and len(self._warm) < self.settings.warm_contexts:
-            self._warm.append(asyncio.create_task(self._warmed(), name="warm context"))
-
-    async def _warmed(self) -> Tab:
-        tab = await Tab.open(await self._running(), self.settings, self.pacer)
-        try:
-            await tab.land()
-        except (Refused, BrowserFailed) as error:
-            log.info("a warm context is not at the site yet", why=str(error))  # its session tries again, and says so
-        except BaseException:
-            self._forget(tab)
-            raise
-        return tab
-
-    async def _close(self, tab: Tab) -> None:
-        await asyncio.wait({self._forget(tab)}, timeout=CLOSING_S)
-
-    def _forget(self, tab: Tab) -> asyncio.Task[None]:
-        task = asyncio.create_task(tab.close(), name="close context")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-        task.add_done_callback(lambda _: self.open_tabs.discard(tab))
-        return task
-
-    def _discard(self, warming: asyncio.Task[Tab]) -> None:
-        """Sees to it that a warm context which nobody waits for any more is kept for the next session."""
-        if not self._stopped:
-            self._warm.appendleft(warming)
-        else:
-            warming.cancel()
+        if self._chromium is not None and not self._stopped:
+            self._chromium.warm_up()
 
     async def _stop(self) -> None:
         self._stopped = True
-        if self._reviving is not None:
-            await end(self._reviving)
-        for warming in self._warm:
-            warming.cancel()
-        await asyncio.gather(*self._warm, return_exceptions=True)
-        self._warm.clear()
-        if self._closing:
-            await asyncio.wait(set(self._closing), timeout=CLOSING_S)
-        try:
-            if self._browser is not None:
-                await self._browser.close()
-        except Error as error:
-            log.info("the browser was gone before it was closed", why=error.message)
-        if self._playwright is not None:
-            await self._playwright.stop()
+        if self._replacing is not None:
+            await end(self._replacing)
+        if self._starting is not None:
+            await asyncio.wait({self._starting}, timeout=STARTING_S)
+        await end(*self._closing)
+        for chromium in list(self._running):
+            await chromium.close()
         if self._home is not None:
             self._home.cleanup()
 
 
-async def _driver() -> Playwright:
-    try:
-        return await async_playwright().start()
-    except Exception as error:  # Playwright has no type for it; the service does not start, and says this
-        raise StartFailed(f"Playwright's driver does not start ({error}); {DRIVER_ADVICE}") from error
-
-
 async def find(settings: CrawlerSettings) -> str:
     """The path of the Chromium that would be run. Raises StartFailed."""
-    playwright = await _driver()
+    playwright = await driver()
     try:
         return find_executable(playwright, settings.browser_executable)
     finally:

@@ -31,6 +31,16 @@ class CrawlerSettings(UpstreamSettings, frozen=True, kw_only=True):
         Literal["auto", "required", "off"],
         Meta(description="Chromium's sandbox; auto: on unless run by root or refused by the kernel"),
     ] = "auto"
+    browser_max_age_s: Annotated[
+        float, Meta(ge=0, description="age of a Chromium at which another takes its place; 0: never")
+    ] = 3600.0
+    browser_max_sessions: Annotated[
+        int, Meta(ge=0, description="searches that one Chromium serves before another takes its place; 0: no limit")
+    ] = 500
+    browser_max_mb: Annotated[
+        int,
+        Meta(ge=0, description="memory of a Chromium with its driver, beyond which another takes its place; 0: any"),
+    ] = 1000
     traced_share: Annotated[
         float, Meta(ge=0, le=1, description="share of items whose way is traced, besides a session's first")
     ] = 0.1

@@ -1,0 +1,210 @@
+"""One run of Chromium: with a driver of its own, which grows as it does, and the contexts kept warm in it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import structlog
+from playwright.async_api import Browser, Error, Playwright, async_playwright
+
+from libs.common.errors import StartFailed
+from services.crawler.failure import BrowserFailed, Refused
+from services.crawler.footprint import footprint_mb
+from services.crawler.launch import start
+from services.crawler.pacing import Pacer
+from services.crawler.settings import CrawlerSettings
+from services.crawler.tab import Tab
+
+DRIVER_ADVICE = "run scripts/install, or: apt-get install libatomic1"
+DRIVER_COMMAND = "run-driver"
+CLOSING_S = 1.0  # how long contexts are waited for that are being closed, before they are left to close by themselves
+
+log = structlog.get_logger()
+
+
+class Chromium:
+    """Runs from `started` to `close`. `sessions` is how many it has served, those that it serves now included."""
+
+    def __init__(self, settings: CrawlerSettings, pacer: Pacer, playwright: Playwright, driver_pid: int | None) -> None:
+        self.sessions = 0
+        self._settings = settings
+        self._pacer = pacer
+        self._playwright = playwright
+        self._driver_pid = driver_pid
+        self._browser: Browser | None = None
+        self._started_at = time.monotonic()
+        self._leases = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._retired = False
+        self._warm: deque[asyncio.Task[Tab]] = deque()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._dropped: set[asyncio.Task[Tab]] = set()
+
+    @classmethod
+    async def started(
+        cls, settings: CrawlerSettings, pacer: Pacer, home: Path | None, on_gone: Callable[[Chromium], None]
+    ) -> Chromium:
+        """A new one; `on_gone` is called when it ends. Not for two callers at once. Raises StartFailed."""
+        before = _drivers()
+        playwright = await driver()
+        chromium = cls(settings, pacer, playwright, next(iter(_drivers() - before), None))
+        try:
+            chromium._browser = await start(playwright, settings, home)
+        except BaseException:
+            await playwright.stop()
+            raise
+        chromium._browser.on("disconnected", lambda _: on_gone(chromium))
+        return chromium
+
+    @property
+    def runs(self) -> bool:
+        """Whether it answers."""
+        return self._browser is not None and self._browser.is_connected()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since its start."""
+        return time.monotonic() - self._started_at
+
+    async def footprint_mb(self) -> float:
+        """The memory of all its processes and its driver's, in MB; 0 where the driver is not to be found."""
+        return 0.0 if self._driver_pid is None else await asyncio.to_thread(footprint_mb, self._driver_pid)
+
+    async def take(self) -> Tab:
+        """A tab in a context of its own, a warm one if there is; to be given to `give_back`. Raises BrowserFailed."""
+        self._leases += 1
+        self.sessions += 1
+        self._idle.clear()
+        try:
+            return await self._warm_tab() or await self._opened()
+        except BaseException:
+            self._ended()
+            raise
+
+    async def give_back(self, tab: Tab, on_closed: Callable[[Tab], None]) -> None:
+        """Closes the tab, with its context."""
+        closing = self.forget(tab)
+        closing.add_done_callback(lambda _: on_closed(tab))
+        try:
+            await asyncio.wait({closing}, timeout=CLOSING_S)
+        finally:
+            self._ended()
+
+    def forget(self, tab: Tab) -> asyncio.Task[None]:
+        """Has the tab closed, with its context."""
+        task = asyncio.create_task(tab.close(), name="close context")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    def warm_up(self) -> None:
+        """Has as many contexts prepared as shall be ready."""
+        while not self._retired and self.runs and len(self._warm) < self._settings.warm_contexts:
+            self._warm.append(asyncio.create_task(self._warmed(), name="warm context"))
+
+    async def warmed_up(self, timeout_s: float) -> None:
+        """Returns when they are ready, or after `timeout_s`."""
+        self.warm_up()
+        if self._warm:
+            await asyncio.wait(set(self._warm), timeout=timeout_s)
+
+    def retire(self) -> None:
+        """It takes no more sessions; those that it has go on, and its warm contexts are dropped."""
+        self._retired = True
+        while self._warm:
+            self._drop(self._warm.popleft())
+
+    async def drained(self) -> None:
+        """Returns when its last session has given its tab back."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Ends it and its driver, whatever runs in it."""
+        self.retire()
+        if self._dropped:
+            await asyncio.wait(set(self._dropped), timeout=CLOSING_S)
+        if self._closing:
+            await asyncio.wait(set(self._closing), timeout=CLOSING_S)
+        try:
+            if self._browser is not None:
+                await self._browser.close()
+        except Error as error:
+            log.info("the browser was gone before it was closed", why=error.message)
+        await self._playwright.stop()
+
+    async def _warm_tab(self) -> Tab | None:
+        while self._warm:
+            warming = self._warm.popleft()
+            try:
+                tab = await asyncio.shield(warming)
+            except asyncio.CancelledError:
+                self._keep(warming)
+                raise
+            except BrowserFailed as error:
+                log.info("a warm context was lost", why=str(error))
+                continue
+            if tab.alive:
+                return tab
+            self.forget(tab)
+        return None
+
+    async def _opened(self) -> Tab:
+        if self._browser is None:
+            raise BrowserFailed("the browser was stopped")
+        return await Tab.open(self._browser, self._settings, self._pacer)
+
+    async def _warmed(self) -> Tab:
+        tab = await self._opened()
+        try:
+            await tab.land()
+        except (Refused, BrowserFailed) as error:
+            log.info("a warm context is not at the site yet", why=str(error))  # its session tries again, and says so
+        except BaseException:
+            self.forget(tab)
+            raise
+        return tab
+
+    def _keep(self, warming: asyncio.Task[Tab]) -> None:
+        """Sees to it that a warm context which nobody waits for any more is there for the next session."""
+        if self._retired:
+            self._drop(warming)
+        else:
+            self._warm.appendleft(warming)
+
+    def _drop(self, warming: asyncio.Task[Tab]) -> None:
+        if not warming.done():
+            self._dropped.add(warming)
+            warming.add_done_callback(self._dropped.discard)
+            warming.cancel()  # it closes what it has opened
+        elif not warming.cancelled() and warming.exception() is None:
+            self.forget(warming.result())
+
+    def _ended(self) -> None:
+        self._leases -= 1
+        if self._leases == 0:
+            self._idle.set()
+
+
+async def driver() -> Playwright:
+    """Playwright with a driver of its own. Raises StartFailed."""
+    try:
+        return await async_playwright().start()
+    except Exception as error:  # Playwright has no type for it; the service does not start, and says this
+        raise StartFailed(f"Playwright's driver does not start ({error}); {DRIVER_ADVICE}") from error
+
+
+def _drivers() -> set[int]:
+    """The processes of Playwright's drivers that this process runs; Playwright itself does not tell."""
+    found = set()
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if DRIVER_COMMAND in child.cmdline():
+                found.add(child.pid)
+    return found
