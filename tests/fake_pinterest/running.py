@@ -11,6 +11,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from libs.client.process import die_with_parent
+
 _ROOT = Path(__file__).parents[2]
 _STOP_S = 10
 
@@ -29,7 +31,13 @@ def running_site(
 ) -> Iterator[RunningSite]:
     command = [sys.executable, "-m", "tests.fake_pinterest", f"--port={port}"]
     command += [f"--latency-ms={latency_ms}", f"--cdn-latency-ms={cdn_latency_ms}"] + ["--tls"] * tls
-    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - it makes one system call
+    ) as process:
         try:
             assert process.stdout
             line = process.stdout.readline()
