@@ -1,0 +1,43 @@
+"""A stream between two services that has no room for a while."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from libs.client.broker import Broker
+from libs.common import subjects
+from libs.common.bus import Bus
+from tests.fake_pinterest import RunningSite
+from tests.faults.system import System
+from tests.faults.watch import Watch
+
+FULL_S = 6.0
+NO_ROOM_BYTES = 1
+
+
+async def resize(bus: Bus, stream: str, max_bytes: int) -> int:
+    """Bounds a stream and returns what its bound was."""
+    config = (await bus.api(f"STREAM.INFO.{stream}"))["config"]
+    await bus.api(f"STREAM.UPDATE.{stream}", {**config, "max_bytes": max_bytes})
+    return int(config["max_bytes"])
+
+
+@pytest.mark.parametrize("stream", [subjects.RAW, subjects.DIRECT])
+async def test_sessions_wait_while_a_stream_is_full_and_then_complete_exactly(
+    site: RunningSite, broker: Broker, bus: Bus, stream: str
+) -> None:
+    async with System(site.origin, broker.url) as system:
+        early = Watch(system.ws_url, f"tiles pins:150 seed:full-{stream.lower()} latency:100")
+        await early.has(10)
+        room = await resize(bus, stream, NO_ROOM_BYTES)
+        late = Watch(system.ws_url, f"tiles pins:80 seed:late-{stream.lower()}")
+        await late.until(lambda: late.search.session_id, "the second was accepted")
+        await asyncio.sleep(FULL_S)
+        assert not early.task.done()
+        assert not late.task.done()
+        assert late.videos == []
+        await resize(bus, stream, room)
+        await asyncio.gather(early.exact(), late.exact())
+    assert (await bus.api(f"STREAM.INFO.{subjects.DEAD_LETTERS}"))["state"]["messages"] == 0
