@@ -12,6 +12,7 @@ import msgspec
 from libs.common.messages import Reason, Video
 
 SUBPROTOCOL = "pinstream.v1"
+SUBPROTOCOL_TROUBLE = "pinstream.v1.1"  # the same, of a client that bears an `error` about a session which goes on
 MAX_QUERY_CHARS = 500
 MAX_RESULT_LIMIT = 10_000
 DEFAULT_RESULT_LIMIT = 50
@@ -23,6 +24,16 @@ class CloseCode:
     INTERNAL_ERROR = 1011
     SLOW_CONSUMER = 4008
     DRAINING = 4012
+
+
+class ErrorCode:
+    """Those that a client acts upon; docs/messages.md has all."""
+
+    UNKNOWN_SESSION = "unknown_session"
+    UNKNOWN_SEQUENCE = "unknown_sequence"
+    EXPIRED = "expired"  # nothing is left to resume
+    UNAVAILABLE = "unavailable"  # with `retry_after_s`; about a session that goes on where it answers no operation
+    DRAINING = "draining"  # with `retry_after_s`; another gateway takes it at once
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
@@ -81,7 +92,11 @@ class Completed(Frame, frozen=True, kw_only=True, tag="completed"):
 
 
 class ErrorFrame(Frame, frozen=True, kw_only=True, tag="error"):
-    """An operation was refused. `field` is the path of what was wrong in it, such as `parameters.result_limit`."""
+    """An operation was refused. `field` is the path of what was wrong in it, such as `parameters.result_limit`.
+
+    Without an `id`, with a `session_id` and the code `unavailable` it answers nothing: that session is held up, and a
+    `progress` frame tells when it goes on.
+    """
 
     code: str
     message: str

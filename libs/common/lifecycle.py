@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import structlog
@@ -12,10 +14,13 @@ import uvloop
 
 from libs.common.errors import StartFailed
 from libs.common.settings import Settings
+from libs.common.tasks import end
 from libs.common.telemetry import telemetry
 
 EX_UNAVAILABLE = 69  # sysexits.h: what it needs is not there
 EX_SOFTWARE = 70
+STILL_S = 45.0  # a loop that has not come round for so long is held by something that will not end
+STILL_CHECK_S = 3.0
 
 S = TypeVar("S", bound=Settings)
 
@@ -31,11 +36,34 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def run_service(name: str, settings: S, serve: Callable[[S, asyncio.Event], Awaitable[None]]) -> int:
+@asynccontextmanager
+async def watched(still_s: float) -> AsyncIterator[None]:
+    """Ends the process, with exit code 1 and what it was doing on standard error, if its loop stands still so long.
+
+    A message whose handler spins would otherwise keep its process, and all that this one has in hand, for ever.
+    """
+
+    async def rearm() -> None:
+        while True:
+            faulthandler.dump_traceback_later(still_s, exit=True)
+            await asyncio.sleep(STILL_CHECK_S)
+
+    task = asyncio.create_task(rearm(), name="watch")
+    try:
+        yield
+    finally:
+        await end(task)
+        faulthandler.cancel_dump_traceback_later()
+
+
+def run_service(
+    name: str, settings: S, serve: Callable[[S, asyncio.Event], Awaitable[None]], still_s: float = STILL_S
+) -> int:
     """Runs `serve` until a signal and returns the exit code: 0, 69 where it could not start, 70 where it broke."""
 
     async def main() -> None:
-        await serve(settings, stop_on_signals())
+        async with watched(still_s):
+            await serve(settings, stop_on_signals())
 
     with telemetry(settings, name):
         try:

@@ -42,11 +42,12 @@ class Answering(Protocol):
 class PullLoop:
     """Runs `handling` on the messages of `durable`, at most `slots` at once.
 
-    A message that comes again while it is being handled here is not handled twice: the one answer goes for both.
+    `ack_wait_s` holds until the consumer's own is known. A message that comes again while it is being handled here is
+    not handled twice: the one answer goes for both.
     """
 
     def __init__(
-        self, bus: Bus, stream: str, durable: str, handling: Answering, *, slots: int, ack_wait_s: float
+        self, bus: Bus, stream: str, durable: str, handling: Answering, *, slots: int, ack_wait_s: float = ACK_WAIT_S
     ) -> None:
         self.bus = bus
         self.stream, self.durable = stream, durable
@@ -217,7 +218,7 @@ class PullLoop:
 
 def suspects_loop(bus: Bus, stage: str, lane: Answering) -> PullLoop:
     """The loop over a stage's suspects: one at a time."""
-    return PullLoop(bus, subjects.QUARANTINE, subjects.SUSPECTS_OF[stage], lane, slots=1, ack_wait_s=ACK_WAIT_S)
+    return PullLoop(bus, subjects.QUARANTINE, subjects.SUSPECTS_OF[stage], lane, slots=1)
 
 
 async def run_loops(stop: asyncio.Event, drain_s: float, *loops: PullLoop) -> None:

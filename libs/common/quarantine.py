@@ -36,6 +36,7 @@ from libs.common.handling import GaveUp, Handler, Handling, Superseded
 from libs.common.process import die_with_parent, how_it_ended
 
 MAX_FAILURES = 3
+SUSPECT_STILL_S = 15.0  # sooner than a service: whoever spins here is most likely the one that is looked for
 START_S = 30.0
 IDLE_S = 60.0  # after which the child is ended: it holds the memory of a second service
 STOP_S = 2.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import structlog
 from opentelemetry.trace import SpanKind
@@ -26,18 +26,91 @@ log = structlog.get_logger()
 
 
 class _Follower:
-    def __init__(self) -> None:
+    """One that follows a session: what it has not taken yet is at most FOLLOWER_RECORDS records of `most_bytes`.
+
+    Past that it is `behind`: nothing more is kept, and it reads the log again after what it saw last.
+    """
+
+    most_bytes = 256 * 1024
+    overhead_bytes = 1024  # what a record costs beside its body
+    first_batch, most_batch = 8, 128  # records read at once: while nothing is known of their size; in any case
+
+    def __init__(self, bus: Bus, session: str, after: int, turn: asyncio.Lock) -> None:
+        self.bus = bus
+        self.session, self.after = session, after
+        self.turn = turn
         self.records: deque[Stored] = deque()
+        self.bytes = 0
+        self.batch = self.first_batch
         self.behind = False
+        self.gone = False  # the session's request, and with it what can be trusted of its log
         self.wake = asyncio.Event()
 
     def offer(self, stored: Stored) -> None:
-        if len(self.records) >= FOLLOWER_RECORDS:
+        """A record that was stored just now."""
+        if self.behind:
+            return
+        self.bytes += len(stored.body) + self.overhead_bytes
+        if len(self.records) >= FOLLOWER_RECORDS or self.bytes > self.most_bytes:
             self.records.clear()
+            self.bytes = 0
             self.behind = True
-        elif not self.behind:
+        else:
             self.records.append(stored)
         self.wake.set()
+
+    async def read(self) -> AsyncGenerator[Record, None]:
+        """What is stored so far; each batch under `turn`."""
+        self.behind = False
+        pattern = subjects.records_of(self.session)
+        newest = await self.bus.last(subjects.RESULTS, pattern)
+        goal = 0 if newest is None else newest.sequence
+        loop = asyncio.get_running_loop()
+        end_at = loop.time() + PATIENCE_S
+        while True:
+            async with self.turn:
+                size = self.batch
+                batch = await self.bus.read(subjects.RESULTS, pattern, self.after + 1, size)
+                full = len(batch) == size
+                if batch:
+                    largest = max(len(stored.body) for stored in batch) + self.overhead_bytes
+                    self.batch = max(1, min(self.most_batch, size * 4, self.most_bytes // largest))
+                batch.reverse()
+                while batch:
+                    if (record := self._taken(batch.pop())) is not None:
+                        yield record
+                        end_at = loop.time() + PATIENCE_S
+            if full:
+                continue
+            if self.after >= goal:
+                return
+            if loop.time() > end_at:
+                raise BrokerUnavailable(f"no replica of {subjects.RESULTS} has record {goal} yet")
+            await asyncio.sleep(LAG_S)
+
+    async def hear(self, check_s: float | None) -> AsyncGenerator[Record, None]:
+        """What comes, until it is `behind`, or `gone`."""
+        while not self.behind:
+            while self.records:
+                stored = self.records.popleft()
+                self.bytes -= len(stored.body) + self.overhead_bytes
+                if stored.sequence > self.after and (record := self._taken(stored)) is not None:
+                    yield record
+            self.wake.clear()
+            if self.behind:
+                return
+            try:
+                async with asyncio.timeout(check_s):
+                    await self.wake.wait()
+            except TimeoutError:
+                request = subjects.record(self.session, subjects.REQUEST)
+                if await self.bus.last(subjects.RESULTS, request) is None:
+                    self.gone = True
+                    return
+
+    def _taken(self, stored: Stored) -> Record | None:
+        self.after = stored.sequence
+        return record_of(stored)
 
 
 class SessionLog:
@@ -132,23 +205,27 @@ class SessionLog:
 
     async def follow(self, session: str, after: int = 0) -> AsyncGenerator[Record, None]:
         """The records of `session` after sequence `after`, each once, in order, and then as they come, without end."""
-        follower = _Follower()
+        async with aclosing(self.follow_kept(session, after, asyncio.Lock(), None)) as records:
+            async for record in records:
+                yield record
+
+    async def follow_kept(
+        self, session: str, after: int, turn: asyncio.Lock, check_s: float | None
+    ) -> AsyncGenerator[Record, None]:
+        """Likewise, ending where nothing was heard for `check_s` and the session's request is no longer in the log.
+
+        Stored records are read and given under `turn`, so that followers which share it share the memory too.
+        """
+        follower = _Follower(self.bus, session, after, turn)
         self._followers.setdefault(session, []).append(follower)
         try:
-            while True:
-                async for record in self.read(session, after):
-                    after = record.sequence
-                    yield record
-                while not follower.behind:
-                    while follower.records:
-                        stored = follower.records.popleft()
-                        if stored.sequence > after and (found := record_of(stored)) is not None:
-                            after = stored.sequence
-                            yield found
-                    follower.wake.clear()
-                    if not follower.behind:
-                        await follower.wake.wait()
-                follower.behind = False
+            while not follower.gone:
+                async with aclosing(follower.read()) as records:
+                    async for record in records:
+                        yield record
+                async with aclosing(follower.hear(check_s)) as records:
+                    async for record in records:
+                        yield record
         finally:
             self._followers[session].remove(follower)
             if not self._followers[session]:

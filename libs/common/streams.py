@@ -26,7 +26,9 @@ MB = 1024 * 1024
 NAME_IN_USE = 10058
 
 SUSPECTS_IN_FLIGHT = 16  # one at each replica at most
-ACK_WAIT_S = 10.0  # workers renew it every third; this is how long a killed one's messages wait
+# workers renew it every third; this is how long a killed one's messages wait
+ACK_WAIT_S = 10.0  # a crawl that is given to another begins anew
+ITEM_ACK_WAIT_S = 5.0
 
 
 class StreamSettings(Settings, frozen=True, kw_only=True):
@@ -88,13 +90,13 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
 def consumers() -> list[tuple[str, dict[str, Any]]]:
     """The stream and configuration of every durable consumer."""
 
-    def durable(name: str, filter_subject: str, max_ack_pending: int) -> dict[str, Any]:
+    def durable(name: str, filter_subject: str, max_ack_pending: int, ack_wait_s: float = ACK_WAIT_S) -> dict[str, Any]:
         return {
             "durable_name": name,
             "name": name,
             "filter_subject": filter_subject,
             "ack_policy": "explicit",
-            "ack_wait": int(ACK_WAIT_S * 1e9),
+            "ack_wait": int(ack_wait_s * 1e9),
             "max_ack_pending": max_ack_pending,
             "max_deliver": -1,
             "deliver_policy": "all",
@@ -107,8 +109,8 @@ def consumers() -> list[tuple[str, dict[str, Any]]]:
     return [
         *suspects,
         (subjects.SEARCHES, durable(subjects.CRAWLER, subjects.ALL_SEARCHES, 1_000)),
-        (subjects.RAW, durable(subjects.TRANSFORMER, subjects.ALL_RAW, 10_000)),
-        (subjects.DIRECT, durable(subjects.DEDUP, subjects.ALL_DIRECT, 10_000)),
+        (subjects.RAW, durable(subjects.TRANSFORMER, subjects.ALL_RAW, 10_000, ITEM_ACK_WAIT_S)),
+        (subjects.DIRECT, durable(subjects.DEDUP, subjects.ALL_DIRECT, 10_000, ITEM_ACK_WAIT_S)),
         # a session is pending here until its deadline is past
         (subjects.RESULTS, durable(subjects.DEADLINES, subjects.ALL_REQUEST_RECORDS, 100_000)),
     ]

@@ -17,7 +17,7 @@ from libs.common.pull import PullLoop, run_loops, suspects_loop
 from libs.common.quarantine import quarantine
 from libs.common.session_log import session_log
 from libs.common.settings import load
-from libs.common.streams import ACK_WAIT_S, await_streams
+from libs.common.streams import await_streams
 from services.crawler.browser import Browser
 from services.crawler.crawl import Crawls, Read
 from services.crawler.reading import read
@@ -51,9 +51,7 @@ async def work(
         parts = (bus, subjects.CRAWLER, subjects.SEARCH_TEMPLATE)
         handling = Handling(*parts, crawls.handle, crawls.give_up, suspect_from=SUSPECT_FROM)
         async with quarantine(*parts, crawls.give_up, suspects_module, LONGEST_CRAWL_S) as lane:
-            requests = PullLoop(
-                bus, subjects.SEARCHES, subjects.CRAWLER, handling, slots=settings.sessions, ack_wait_s=ACK_WAIT_S
-            )
+            requests = PullLoop(bus, subjects.SEARCHES, subjects.CRAWLER, handling, slots=settings.sessions)
             suspects = suspects_loop(bus, subjects.CRAWLER, lane)
             checks = {
                 "running": lambda: not stop.is_set(),

@@ -11,7 +11,7 @@ import msgspec
 from libs.common.bus import Bus, connect
 from libs.common.cancelled import Cancelled
 from libs.common.lifecycle import run_service
-from libs.common.quarantine import serve_suspects
+from libs.common.quarantine import SUSPECT_STILL_S, serve_suspects
 from libs.common.session_log import session_log
 from libs.common.settings import load
 from services.crawler.browser import Browser
@@ -37,4 +37,4 @@ async def crawl_suspects(bus: Bus, settings: CrawlerSettings, read: Read) -> Non
 
 if __name__ == "__main__":
     settings = load(CrawlerSettings, "python -m services.crawler.suspects", __doc__ or "")
-    sys.exit(run_service("crawler", settings, serve))
+    sys.exit(run_service("crawler", settings, serve, SUSPECT_STILL_S))

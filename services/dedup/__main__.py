@@ -15,7 +15,7 @@ from libs.common.pull import PullLoop, run_loops, suspects_loop
 from libs.common.quarantine import quarantine
 from libs.common.session_log import SessionLog
 from libs.common.settings import load
-from libs.common.streams import ACK_WAIT_S, await_streams
+from libs.common.streams import await_streams
 from services.dedup.deadline import Deadlines
 from services.dedup.outcome import Outcomes
 from services.dedup.settings import DedupSettings
@@ -40,12 +40,8 @@ async def serve(settings: DedupSettings, stop: asyncio.Event) -> None:
         )
         closing = Handling(bus, subjects.DEADLINES, subjects.RECORD_TEMPLATE, deadlines.handle, deadlines.give_up)
         async with quarantine(*parts, outcomes.give_up, SUSPECTS, settings.handle_limit_s) as lane:
-            items = PullLoop(
-                bus, subjects.DIRECT, subjects.DEDUP, handling, slots=settings.items, ack_wait_s=ACK_WAIT_S
-            )
-            requests = PullLoop(
-                bus, subjects.RESULTS, subjects.DEADLINES, closing, slots=CLOSED_AT_ONCE, ack_wait_s=ACK_WAIT_S
-            )
+            items = PullLoop(bus, subjects.DIRECT, subjects.DEDUP, handling, slots=settings.items)
+            requests = PullLoop(bus, subjects.RESULTS, subjects.DEADLINES, closing, slots=CLOSED_AT_ONCE)
             suspects = suspects_loop(bus, subjects.DEDUP, lane)
             checks = {
                 "running": lambda: not stop.is_set(),

@@ -8,7 +8,7 @@ import sys
 from libs.common.bus import connect
 from libs.common.cancelled import Cancelled
 from libs.common.lifecycle import run_service
-from libs.common.quarantine import serve_suspects
+from libs.common.quarantine import SUSPECT_STILL_S, serve_suspects
 from libs.common.session_log import SessionLog
 from libs.common.settings import load
 from services.dedup.outcome import Outcomes
@@ -25,4 +25,4 @@ async def serve(settings: DedupSettings, _stop: asyncio.Event) -> None:
 
 if __name__ == "__main__":
     settings = load(DedupSettings, "python -m services.dedup.suspects", __doc__ or "")
-    sys.exit(run_service("dedup", settings, serve))
+    sys.exit(run_service("dedup", settings, serve, SUSPECT_STILL_S))

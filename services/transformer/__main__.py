@@ -14,7 +14,7 @@ from libs.common.lifecycle import run_service
 from libs.common.pull import PullLoop, run_loops, suspects_loop
 from libs.common.quarantine import quarantine
 from libs.common.settings import load
-from libs.common.streams import ACK_WAIT_S, await_streams
+from libs.common.streams import await_streams
 from services.transformer.resolver import Resolver
 from services.transformer.settings import TransformerSettings
 from services.transformer.transform import Transform
@@ -35,9 +35,7 @@ async def serve(settings: TransformerSettings, stop: asyncio.Event) -> None:
             *parts, transform.handle, transform.give_up, suspect_from=SUSPECT_FROM, limit_s=settings.handle_limit_s
         )
         async with quarantine(*parts, transform.give_up, SUSPECTS, settings.handle_limit_s) as lane:
-            items = PullLoop(
-                bus, subjects.RAW, subjects.TRANSFORMER, handling, slots=settings.items, ack_wait_s=ACK_WAIT_S
-            )
+            items = PullLoop(bus, subjects.RAW, subjects.TRANSFORMER, handling, slots=settings.items)
             suspects = suspects_loop(bus, subjects.TRANSFORMER, lane)
             checks = {
                 "running": lambda: not stop.is_set(),

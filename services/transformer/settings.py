@@ -35,12 +35,12 @@ class TransformerSettings(UpstreamSettings, frozen=True, kw_only=True):
     handle_limit_s: Annotated[
         float, Meta(gt=0, description="longest that one item may take; then it has failed, and is tried again")
     ] = 300.0
-    cache_size: Annotated[int, Meta(ge=1, description="videos remembered, by signature")] = 20_000
+    cache_size: Annotated[int, Meta(ge=1, description="videos remembered, by signature; some 10 kB each")] = 3_000
     cache_ttl_s: Annotated[float, Meta(gt=0, description="how long a resolved video is remembered")] = 3600.0
     unsettled_ttl_s: Annotated[
         float, Meta(ge=0, description="how long a result is remembered that a fault of the CDN or the site marred")
     ] = 10.0
-    absent_ttl_s: Annotated[float, Meta(gt=0, description="how long a missing rendition is remembered")] = 300.0
+    absent_ttl_s: Annotated[float, Meta(gt=0, description="how long an answer of the CDN about one address is remembered")] = 300.0
     allow_hevc: Annotated[bool, Meta(description="hand on HEVC and AV1 files where there is no H.264 one")] = False
     ask_pins: Annotated[bool, Meta(description="ask the site about a pin when no file is found on the CDN")] = True
     site_requests_per_second: Annotated[float, Meta(gt=0, description="pace of requests to the site")] = 3.0

@@ -26,6 +26,7 @@ MOST_REDIRECTS = 3
 PLAYLIST_BYTES = 512 * 1024
 DRAINED_BYTES = 16 * 1024  # read to its end, a small body leaves its connection usable
 FTYP_RANGE = "bytes=0-11"  # an MP4 begins with a box whose type, at byte 4, is `ftyp`
+ADDRESSES_REMEMBERED = 2_000  # for the videos being resolved, or soon again; those that are settled are kept elsewhere
 HEAD_FAULTS = 4  # HEADs in a row that got no answer where a GET then did; from then on there are only GETs
 
 log = structlog.get_logger(__name__)
@@ -81,7 +82,7 @@ class Prober:
         self._slots = asyncio.Semaphore(settings.probes)
         self._hosts: dict[str, Host] = defaultdict(lambda: Host(asyncio.Semaphore(settings.probes_per_host)))
         self._remembered = alru_cache(
-            maxsize=settings.cache_size, ttl=settings.absent_ttl_s, key=lambda url, tally: url
+            maxsize=ADDRESSES_REMEMBERED, ttl=settings.absent_ttl_s, key=lambda url, tally: url
         )(self._ask)
 
     def may_ask(self, url: str) -> bool:
