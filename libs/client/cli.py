@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
+from libs.client.dead_letters import app as dead_letters
 from libs.client.output import Format
 
 DEFAULT_URL = "ws://127.0.0.1:8080/ws"
 DEFAULT_SITE = "https://www.pinterest.com"
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+app.add_typer(dead_letters, name="dead-letters")
 
 
 @app.callback()
@@ -24,7 +28,9 @@ def _pinstream() -> None:
 def search(
     query: Annotated[str, typer.Argument(help="what to look for")],
     limit: Annotated[int, typer.Option(help="how many distinct videos")] = 50,
-    url: Annotated[str, typer.Option(help="the gateway's WebSocket", envvar="PINSTREAM_URL")] = DEFAULT_URL,
+    url: Annotated[
+        str, typer.Option(help="the gateway's WebSocket, or those of several: a,b", envvar="PINSTREAM_URL")
+    ] = DEFAULT_URL,
     format_: Annotated[
         Format | None, typer.Option("--format", help="default: table on a terminal, else jsonl", show_default=False)
     ] = None,

@@ -235,7 +235,7 @@ class Bus:
         try:
             answer = await self.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
         except ApiRefused as error:
-            if error.err_code == NO_MESSAGE:
+            if error.err_code in NO_MESSAGE:
                 return None
             raise
         message = answer["message"]

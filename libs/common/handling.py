@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind
 
 from libs.common import subjects
 from libs.common.bus import Bus
+from libs.common.dead_letters import bury, kept
 from libs.common.delivery import Delivery
 from libs.common.errors import (
     AlreadyExists,
@@ -40,7 +41,6 @@ NAK_FIRST_S, NAK_MOST_S = 0.25, 15.0
 TROUBLE_FIRST_S, TROUBLE_MOST_S = 0.25, 4.0
 SUSPECT_FROM = 3  # deliveries: two workers may have died of it
 MAX_FAILURES = 6  # of one message's handler in one process: about ten seconds of tries
-LETTER_ROOM_BYTES = 16 * 1024  # for the headers of a dead letter, whose body may be as large as the broker takes
 REMEMBERED_FAILURES = 10_000
 
 log = structlog.get_logger()
@@ -186,11 +186,7 @@ class Handling:
     async def _bury(self, delivery: Delivery, why: str) -> bytes:
         """Gives a message up: its outcome first, then the letter, then the answer, so that a crash repeats it all."""
         await self._give_up(delivery, why)
-        headers = kept(delivery.headers)
-        headers["Pinstream-Reason"] = " ".join(why.split())[:500]
-        letter = subjects.dead_letter(self.stage, delivery.subject)
-        room = self.bus.client.max_payload - LETTER_ROOM_BYTES
-        await self.bus.publish(letter, delivery.body[:room], headers=headers)
+        await bury(self.bus, self.stage, delivery.subject, delivery.body, delivery.headers, why)
         self._failures.pop(delivery.sequence, None)
         log.error("a message is a dead letter", subject=delivery.subject, stage=self.stage, why=why)
         return NEVER
@@ -200,11 +196,6 @@ class Handling:
             await self.gave_up(delivery, why)
         except MalformedMessage as error:  # not even its subject can be read, so there is no item to speak of
             log.error("a message has no item", subject=delivery.subject, error=str(error))
-
-
-def kept(headers: dict[str, str]) -> dict[str, str]:
-    """Headers as they are kept with a message elsewhere: the broker would act on its own ones again."""
-    return {f"Original-{name}" if name.lower().startswith("nats-") else name: value for name, value in headers.items()}
 
 
 def _nak(delay_s: float) -> bytes:

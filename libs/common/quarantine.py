@@ -19,6 +19,7 @@ import structlog
 
 from libs.common import subjects
 from libs.common.bus import Bus
+from libs.common.dead_letters import restored
 from libs.common.delivery import Delivery
 from libs.common.errors import (
     AlreadyExists,
@@ -169,8 +170,7 @@ async def _ask(child: asyncio.subprocess.Process, delivery: Delivery) -> _Verdic
 
 def _restored(delivery: Delivery) -> Delivery:
     """A suspect as it was before it was moved."""
-    headers = {name.removeprefix("Original-"): value for name, value in delivery.headers.items()}
-    return delivery._replace(subject=subjects.original(delivery.subject), headers=headers)
+    return delivery._replace(subject=subjects.original(delivery.subject), headers=restored(delivery.headers))
 
 
 async def serve_suspects(handler: Handler) -> None:

@@ -72,7 +72,7 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
         stream(subjects.DIRECT, [subjects.ALL_DIRECT], HOUR, settings.raw_max_bytes, **queue, **once),
         stream(subjects.QUARANTINE, [subjects.ALL_SUSPECTS], HOUR, settings.raw_max_bytes, **queue, **once),
         # the newest are kept: a flood of garbage must not hold up those who bury it
-        stream(subjects.DEAD_LETTERS, [subjects.ALL_DEAD_LETTERS], 7 * DAY, 256 * MB, discard="old"),
+        stream(subjects.DEAD_LETTERS, [subjects.ALL_DEAD_LETTERS], 7 * DAY, 256 * MB, discard="old", allow_direct=True),
         stream(
             subjects.RESULTS,
             [subjects.ALL_RECORDS],
