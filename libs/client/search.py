@@ -58,7 +58,10 @@ def _sorry(sentence: str, code: int) -> int:
 
 def run_search(query: str, limit: int, url: str, format_: Format | None) -> int:
     """The command."""
-    client = Client(url)
+    try:
+        client = Client(url)
+    except ValueError as error:
+        return _sorry(str(error), EX_USAGE)
 
     async def run() -> int:
         return await show(client.search(query, limit=limit), renderer(format_, limit))

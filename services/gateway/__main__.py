@@ -8,14 +8,16 @@ import sys
 import structlog
 
 from libs.common.bus import connect
-from libs.common.health import http_server, listen
+from libs.common.health import listen
 from libs.common.lifecycle import run_service
 from libs.common.session_log import session_log
 from libs.common.settings import load
 from libs.common.streams import await_streams
 from services.gateway.app import gateway_app
+from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
+from services.gateway.storage import storage
 from services.gateway.websocket import WebSocketEndpoint
 
 
@@ -24,10 +26,14 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
     sock = listen(settings.gateway_host, settings.gateway_port)
     async with connect(settings, "gateway") as bus:
         await await_streams(bus)
-        async with session_log(bus) as log:
-            endpoint = WebSocketEndpoint(Sessions(log, settings.session_deadline_s), settings)
-            checks = {"running": lambda: not stop.is_set(), "tail": lambda: log.tail.alive}
-            async with http_server(gateway_app(endpoint, checks), sock):
+        async with session_log(bus) as log, storage(log, settings.storage_check_s) as stored:
+            endpoint = WebSocketEndpoint(Sessions(log, settings.session_deadline_s), stored, settings)
+            checks = {
+                "running": lambda: not stop.is_set(),
+                "tail": lambda: log.tail.alive,
+                "storage": lambda: stored.trouble is None,
+            }
+            async with client_server(gateway_app(endpoint, checks), sock, settings.drain_timeout_s):
                 host, port = sock.getsockname()[:2]
                 structlog.get_logger().info("listening", url=f"ws://{host}:{port}/ws")
                 await stop.wait()

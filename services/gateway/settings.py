@@ -20,4 +20,11 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     sessions_per_connection: Annotated[int, Meta(ge=1, description="sessions followed over one WebSocket")] = 100
     send_timeout_s: Annotated[
         float, Meta(gt=0, description="a client that takes no frame for this long is closed with 4008; it can resume")
-    ] = 30.0
+    ] = 10.0
+    drain_notice_s: Annotated[
+        float,
+        Meta(ge=0, description="after SIGTERM clients are served so long while readiness fails; new searches are not"),
+    ] = 0.5
+    storage_check_s: Annotated[
+        float, Meta(gt=0, description="how often it is looked whether the broker stores records, while it may not")
+    ] = 2.0

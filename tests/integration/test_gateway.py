@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from libs.common import subjects
-from libs.common.health import http_server, listen
+from libs.common.health import listen
 from libs.common.messages import (
     CrawledRecord,
     Kind,
@@ -29,8 +29,10 @@ from libs.common.messages import (
 )
 from libs.common.session_log import SessionLog
 from services.gateway.app import gateway_app
+from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
+from services.gateway.storage import Storage
 from services.gateway.websocket import WebSocketEndpoint
 
 
@@ -38,12 +40,14 @@ class Gateway:
     """A gateway at `url`."""
 
     def __init__(self, log: SessionLog, settings: GatewaySettings) -> None:
-        self.endpoint = WebSocketEndpoint(Sessions(log, settings.session_deadline_s), settings)
+        self.storage = Storage(log, settings.storage_check_s)
+        self.endpoint = WebSocketEndpoint(Sessions(log, settings.session_deadline_s), self.storage, settings)
         self.sock = listen("127.0.0.1", 0)
         self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"
         self.url = f"ws://{self.address}/ws"
         self.ready = True
-        self.server = http_server(gateway_app(self.endpoint, {"ready": lambda: self.ready}), self.sock)
+        app = gateway_app(self.endpoint, {"ready": lambda: self.ready})
+        self.server = client_server(app, self.sock, 5.0)
 
 
 @pytest.fixture

@@ -280,7 +280,7 @@ function completed({ sequence, reason, summary, message }) {
 function failed({ id, code, message, field, retry_after_s: wait }) {
   const later = wait ? ` Try again in ${seconds(wait)}.` : "";
   const text = sentence(message.replace(/^search_query\b/, "the topic").replace(/^result_limit\b/, "the limit")) + later;
-  if (code === "unknown_session") {
+  if (code === "unknown_session" || code === "expired") {
     forget();
     abandon("This search is no longer kept. Start it again.");
   } else if (id === "initiate_extraction") {

@@ -1,0 +1,142 @@
+"""A session as one client sees it: its records, as frames, to the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import NamedTuple
+
+import structlog
+
+from libs.common import subjects
+from libs.common.errors import BrokerUnavailable, PinstreamError, PublishRefused, SequenceUnknown, SessionUnknown
+from libs.common.frames import AnyFrame, Completed, Progress, Summary, VideoFrame
+from libs.common.messages import RequestRecord, VideoRecord
+from libs.common.session_log import SessionLog
+from libs.common.session_state import Record, SessionState
+
+RETRY_S = 0.5  # while the broker is away; the client has been told
+CHECK_S = 30.0  # a session of which nothing is heard for so long may have been removed from the log
+
+log = structlog.get_logger()
+
+
+class SessionExpired(PinstreamError):
+    """The records of this session are no longer kept, so it cannot be resumed; start a new search."""
+
+
+class Step(NamedTuple):
+    """A frame and the headers of the record that it comes from, which carry the trace."""
+
+    frame: AnyFrame
+    headers: dict[str, str]
+
+
+class Following:
+    """The frames of `session` from the record after `after` on. `turn` is shared by what one client follows."""
+
+    def __init__(
+        self,
+        session_log: SessionLog,
+        session: str,
+        after: int = 0,
+        turn: asyncio.Lock | None = None,
+        check_s: float = CHECK_S,
+    ) -> None:
+        self.session_log = session_log
+        self.session, self.after = session, after
+        self.turn = turn or asyncio.Lock()
+        self.check_s = check_s
+        self.state = SessionState()
+
+    @property
+    def progress(self) -> Progress:
+        """How far the session is, as far as it has been read."""
+        state, progress = self.state, self.state.progress
+        return Progress(
+            session_id=self.session,
+            found=state.videos,
+            repeats=state.repeats,
+            unavailable=state.unavailable,
+            state="finishing" if state.crawled else progress.state if progress else "queued",
+            pages=progress.pages if progress else 0,
+            waiting_for=progress.waiting_for if progress and not state.crawled else None,
+            waiting_until=progress.waiting_until if progress and not state.crawled else None,
+        )
+
+    async def steps(self) -> AsyncGenerator[Step, None]:
+        """To `completed`, which is given in any case, once; outages of the broker are waited out.
+
+        Raises SessionUnknown where the log holds no request of that id, SessionExpired where it does no longer, and
+        SequenceUnknown where `after` lies ahead of the log.
+        """
+        checked = False
+        while not self.state.complete:
+            try:
+                if not checked:
+                    await self._check()
+                    checked = True
+                async with aclosing(self._read()) as steps:
+                    async for step in steps:
+                        yield step
+                if not self.state.complete:
+                    raise SessionExpired
+            except BrokerUnavailable as error:
+                log.warning("cannot follow a session now", session=self.session, error=str(error))
+                await asyncio.sleep(RETRY_S)
+        await self._tidy()
+
+    async def _check(self) -> None:
+        if await self.session_log.get(self.session, subjects.REQUEST) is None:
+            raise SessionExpired if self.after else SessionUnknown
+        ahead = self.after > self.session_log.tail.sequence
+        if ahead and self.after > await self.session_log.last_sequence():
+            raise SequenceUnknown
+
+    async def _read(self) -> AsyncGenerator[Step, None]:
+        state = self.state
+        follow = self.session_log.follow_kept(self.session, state.sequence, self.turn, self.check_s)
+        async with aclosing(follow) as records:
+            async for record in records:
+                if state.request is None and not isinstance(record.message, RequestRecord):
+                    raise SessionExpired  # the oldest record goes first: what else is gone cannot be known
+                counted = state.apply(record)
+                if counted and record.sequence > self.after:
+                    for frame in self._frames(record):
+                        yield Step(frame, record.headers)
+                if state.complete:
+                    yield Step(self._completed(record), record.headers)
+                    return
+
+    def _frames(self, record: Record) -> list[AnyFrame]:
+        message = record.message
+        if isinstance(message, VideoRecord):
+            return [VideoFrame(session_id=self.session, sequence=record.sequence, video=message.video)]
+        return [] if self.state.complete else [self.progress]
+
+    def _completed(self, record: Record) -> Completed:
+        state, crawled = self.state, self.state.crawled
+        assert crawled is not None, "a session completes by its crawled record"
+        first = None if state.first_video_at is None else round(state.first_video_at - state.requested_at, 3)
+        return Completed(
+            session_id=self.session,
+            sequence=state.completed_at or record.sequence,
+            reason=state.reason or crawled.reason,
+            message=crawled.message,
+            summary=Summary(
+                found=state.videos,
+                repeats=state.repeats,
+                unavailable=state.unavailable,
+                items=crawled.items,
+                first_video_s=first,
+                elapsed_s=round(state.completed_time - state.requested_at, 3),
+            ),
+        )
+
+    async def _tidy(self) -> None:
+        """Makes room: nobody needs the raw media of a session that is over. Its fence stays."""
+        try:
+            await self.session_log.bus.purge(subjects.RAW, subjects.raw_of(self.session))
+        except (BrokerUnavailable, PublishRefused) as error:
+            log.info("raw media are left to age", session=self.session, error=str(error))

@@ -1,0 +1,68 @@
+"""What goes out to one client: one frame at a time, in time, and its close."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from libs.common import subjects
+from libs.common.frames import AnyFrame, Completed, VideoFrame, encode_frame
+from libs.common.telemetry import extract, message_span
+
+log = structlog.get_logger()
+tracer = trace.get_tracer("services.gateway")
+
+
+class Sender:
+    """Sends frames; a client that does not take one within `timeout_s` is `stuck` and gets no more of them."""
+
+    def __init__(self, websocket: WebSocket, timeout_s: float) -> None:
+        self.websocket = websocket
+        self.timeout_s = timeout_s
+        self.stuck = asyncio.Event()
+        self.closing = False
+        self._turn = asyncio.Lock()
+
+    async def send(self, frame: AnyFrame) -> None:
+        """Returns when the client has room for the next one. Raises WebSocketDisconnect or RuntimeError."""
+        async with self._turn:  # outside of the time-out: a hundred sessions may wait for one slow client
+            if self.stuck.is_set():
+                return
+            try:
+                async with asyncio.timeout(self.timeout_s):
+                    await self.websocket.send_text(encode_frame(frame))
+            except TimeoutError:
+                log.warning("client too slow", timeout_s=self.timeout_s)
+                self.stuck.set()
+
+    async def close(self, code: int, reason: str) -> None:
+        """Closes the connection, once; the client may come back and resume."""
+        if self.closing:
+            return
+        self.closing = True
+        try:
+            await self.websocket.close(code, reason)
+        except (WebSocketDisconnect, RuntimeError) as error:
+            log.debug("the client has left", code=code, error=str(error))
+
+
+@asynccontextmanager
+async def traced(frame: AnyFrame, headers: dict[str, str]) -> AsyncIterator[None]:
+    """A span around the sending of a frame, where the record that it comes from is recorded in the trace."""
+    context = extract(headers)
+    sampled = trace.get_current_span(context).get_span_context().trace_flags.sampled
+    if not sampled or not isinstance(frame, VideoFrame | Completed):
+        yield
+        return
+    kind = "video" if isinstance(frame, VideoFrame) else "completed"
+    with (
+        message_span("receive", subjects.RECORD_TEMPLATE, SpanKind.CONSUMER, context),
+        tracer.start_as_current_span(f"send frame {kind}", kind=SpanKind.SERVER),
+    ):
+        yield

@@ -1,0 +1,64 @@
+"""The server under the gateway: one whose clients cannot hold more than a bound, and who hear why they are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from libs.common.health import MAX_WS_BYTES
+
+SEND_BUFFER_BYTES = 256 * 1024  # of the kernel, for a client; it would grow to megabytes of what nobody reads
+PING_EVERY_S = 20
+PONG_WITHIN_S = 40  # a pong waits behind what a slow client has yet to read
+LINGER_S = 30.0  # a closed client that reads on within it learns the code; then it is dropped with what it holds
+
+
+class ClientProtocol(WebSocketsSansIOProtocol):
+    """Writes a close frame at once, behind what the client has not read: a send waits until it reads."""
+
+    async def send(self, message: Any) -> None:
+        """As ASGI has it."""
+        if message["type"] == "websocket.close":
+            self.writable.set()
+            self.loop.call_later(LINGER_S, self.transport.abort)
+        await super().send(message)
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # `lifecycle` owns the signals
+
+
+@asynccontextmanager
+async def client_server(app: ASGIApp, sock: socket.socket, grace_s: float) -> AsyncIterator[None]:
+    """Serves `app` on `sock` meanwhile; at the end open connections have `grace_s` to close."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # what is accepted inherits it
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws=ClientProtocol,
+        ws_max_size=MAX_WS_BYTES,
+        ws_ping_interval=PING_EVERY_S,
+        ws_ping_timeout=PONG_WITHIN_S,
+        ws_per_message_deflate=False,  # hundreds of kB a connection to save one kB a frame
+        timeout_graceful_shutdown=max(1, round(grace_s)),
+        server_header=False,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[sock]), name="client server")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+        sock.close()

@@ -1,0 +1,117 @@
+"""Whether the broker stores what it is given, so that those who wait for records are told when none can come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from libs.common import subjects
+from libs.common.errors import BrokerUnavailable, PermissionRefused, PublishRefused, StreamFull, StreamMissing
+from libs.common.session_log import SessionLog
+from libs.common.tasks import end
+
+PROBE = subjects.record("gateway", "probe")  # one record for all gateways; no session has such an id
+ROOM_BYTES = 64 * 1024  # with less room than this the bucket refuses the larger records
+QUIET_FACTOR = 5  # while nobody follows a session it is looked this much less often
+ANSWER_S = 2.0
+
+UNREACHABLE = "the broker cannot be reached"
+NOT_STORING = "the broker answers but stores nothing; its disk may be full"
+NO_PLACE = "the broker has no place for results; its streams are not set up"
+NO_ROOM = "the broker has no room left for results"
+
+log = structlog.get_logger()
+
+Listener = Callable[[str | None], None]
+
+
+def trouble_of(error: BrokerUnavailable | PublishRefused, *, connected: bool) -> str:
+    """What is the matter where a record or a request was not stored, in a clause."""
+    if isinstance(error, StreamFull):
+        return NO_ROOM
+    if isinstance(error, PublishRefused):
+        return "the broker refuses what it is given"
+    return NOT_STORING if connected else UNREACHABLE
+
+
+class Storage:
+    """Looks at an interval. `trouble` says what is the matter, None while all is well; `listeners` hear of changes.
+
+    Records that come are proof enough; only where none does a record of its own is written, which replaces the one
+    before. Nothing less would do: a broker whose disk was full answers everything else, and refuses nothing either.
+    """
+
+    def __init__(self, session_log: SessionLog, check_s: float) -> None:
+        self.session_log = session_log
+        self.check_s = check_s
+        self.trouble: str | None = None
+        self.listeners: set[Listener] = set()
+        self._newest = -1
+        self._suspect = False
+
+    async def watch(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                trouble = await self._look()
+            except Exception:
+                log.exception("cannot tell whether the broker stores records")
+                trouble = self.trouble
+            self._found(trouble)
+            quiet = not (self.listeners or self._suspect)
+            await asyncio.sleep(self.check_s * (QUIET_FACTOR if quiet else 1))
+
+    def _found(self, trouble: str | None) -> None:
+        """One failure may be a restart of the broker; the second in a row is trouble."""
+        told = trouble if self._suspect or self.trouble else None
+        self._suspect = trouble is not None
+        before, self.trouble = self.trouble, told
+        if (before is None) == (told is None):
+            return
+        if told:
+            log.error("no records are stored", why=told)
+        else:
+            log.info("records are stored again")
+        for listener in list(self.listeners):
+            listener(told)
+
+    async def _look(self) -> str | None:
+        """What is the matter, if anything is."""
+        bus = self.session_log.bus
+        if not bus.connected:
+            return UNREACHABLE
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                info = await bus.api(f"STREAM.INFO.{subjects.RESULTS}", patience_s=ANSWER_S)
+            limit, held = info["config"]["max_bytes"], info["state"]["bytes"]
+            if 0 < limit < held + ROOM_BYTES:
+                return NO_ROOM
+            await self._prove(info["state"]["last_seq"])
+        except StreamMissing:
+            return NO_PLACE
+        except TimeoutError:
+            return trouble_of(BrokerUnavailable(), connected=bus.connected)
+        except (BrokerUnavailable, PublishRefused) as error:
+            return trouble_of(error, connected=bus.connected)
+        return None
+
+    async def _prove(self, newest: int) -> None:
+        """Raises where nothing was stored since the last look, and nothing can be."""
+        before, self._newest = self._newest, newest
+        if before in (-1, newest):
+            with suppress(PermissionRefused):  # a gateway that may not is told by its own requests only
+                self._newest = await self.session_log.bus.publish(PROBE, b"{}", patience_s=0)
+
+
+@asynccontextmanager
+async def storage(session_log: SessionLog, check_s: float) -> AsyncIterator[Storage]:
+    """A watch over the broker that runs meanwhile."""
+    storage = Storage(session_log, check_s)
+    task = asyncio.create_task(storage.watch(), name="storage")
+    try:
+        yield storage
+    finally:
+        await end(task)
