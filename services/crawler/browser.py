@@ -147,8 +147,13 @@ class Browser:
         while True:
             await self._wear.due()
             chromium = self._chromium
-            if chromium is None or not chromium.runs or len(self._running) > 1:
-                continue  # it is replaced already, or the one before still has sessions
+            if chromium is None:
+                continue
+            if not chromium.runs:
+                self._on_gone(chromium)
+                continue
+            if len(self._running) > 1:
+                continue  # the one before still has sessions
             why = await self._wear.of(chromium)
             if why is None or chromium is not self._chromium:
                 continue

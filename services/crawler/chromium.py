@@ -31,12 +31,14 @@ log = structlog.get_logger()
 class Chromium:
     """Runs from `started` to `close`. `sessions` is how many it has served, those that it serves now included."""
 
-    def __init__(self, settings: CrawlerSettings, pacer: Pacer, playwright: Playwright, driver_pid: int | None) -> None:
+    def __init__(
+        self, settings: CrawlerSettings, pacer: Pacer, playwright: Playwright, process: psutil.Process | None
+    ) -> None:
         self.sessions = 0
         self._settings = settings
         self._pacer = pacer
         self._playwright = playwright
-        self._driver_pid = driver_pid
+        self._process = process  # the driver's; None where it is not to be found
         self._browser: Browser | None = None
         self._started_at = time.monotonic()
         self._leases = 0
@@ -65,8 +67,13 @@ class Chromium:
 
     @property
     def runs(self) -> bool:
-        """Whether it answers."""
-        return self._browser is not None and self._browser.is_connected()
+        """Whether it answers: Playwright does not notice where its driver dies."""
+        if self._browser is None or not self._browser.is_connected():
+            return False
+        try:
+            return self._process is None or self._process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        except psutil.NoSuchProcess:
+            return False
 
     @property
     def age_s(self) -> float:
@@ -74,8 +81,8 @@ class Chromium:
         return time.monotonic() - self._started_at
 
     async def footprint_mb(self) -> float:
-        """The memory of all its processes and its driver's, in MB; 0 where the driver is not to be found."""
-        return 0.0 if self._driver_pid is None else await asyncio.to_thread(footprint_mb, self._driver_pid)
+        """The memory of all its processes and its driver's, in MB; 0 where these are not to be found."""
+        return 0.0 if self._process is None else await asyncio.to_thread(footprint_mb, self._process.pid)
 
     async def take(self) -> Tab:
         """A tab in a context of its own, a warm one if there is; to be given to `give_back`. Raises BrowserFailed."""
@@ -200,11 +207,11 @@ async def driver() -> Playwright:
         raise StartFailed(f"Playwright's driver does not start ({error}); {DRIVER_ADVICE}") from error
 
 
-def _drivers() -> set[int]:
+def _drivers() -> set[psutil.Process]:
     """The processes of Playwright's drivers that this process runs; Playwright itself does not tell."""
     found = set()
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
             if DRIVER_COMMAND in child.cmdline():
-                found.add(child.pid)
+                found.add(child)
     return found

@@ -40,7 +40,9 @@ class TransformerSettings(UpstreamSettings, frozen=True, kw_only=True):
     unsettled_ttl_s: Annotated[
         float, Meta(ge=0, description="how long a result is remembered that a fault of the CDN or the site marred")
     ] = 10.0
-    absent_ttl_s: Annotated[float, Meta(gt=0, description="how long an answer of the CDN about one address is remembered")] = 300.0
+    absent_ttl_s: Annotated[float, Meta(gt=0, description="how long the CDN's answer on an address is remembered")] = (
+        300.0
+    )
     allow_hevc: Annotated[bool, Meta(description="hand on HEVC and AV1 files where there is no H.264 one")] = False
     ask_pins: Annotated[bool, Meta(description="ask the site about a pin when no file is found on the CDN")] = True
     site_requests_per_second: Annotated[float, Meta(gt=0, description="pace of requests to the site")] = 3.0
