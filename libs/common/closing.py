@@ -8,8 +8,10 @@ from typing import NamedTuple
 from libs.common import subjects
 from libs.common.bus import Fence
 from libs.common.errors import AlreadyExists, Fenced, MalformedMessage, StreamFull
-from libs.common.messages import CrawledRecord, Lease, Reason, decode, encode
+from libs.common.messages import CrawledRecord, Lease, Reason, decode, encode, fingerprint
 from libs.common.session_log import SessionLog
+
+MOST_FINGERPRINTS = 50_000  # 400 kB in the record; the broker takes a megabyte
 
 
 class Ending(NamedTuple):
@@ -44,10 +46,12 @@ async def close(
             raise  # otherwise it is our own, whose acknowledgement was lost
         closed_at = there.sequence
     emitted, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session), at_least=closed_at)
-    record = CrawledRecord(reason=ending.reason, items=len(emitted), message=ending.message)
+    items = {subjects.item_key(subject).item for subject in emitted}
+    known = b"".join(sorted(map(fingerprint, items))) if len(items) <= MOST_FINGERPRINTS else b""
+    record = CrawledRecord(reason=ending.reason, items=len(items), message=ending.message, fingerprints=known)
     with suppress(AlreadyExists):
         await session_log.create(session, subjects.CRAWLED, record)
-    return {subjects.item_key(subject).item for subject in emitted}
+    return items
 
 
 def _closer(body: bytes) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import structlog
@@ -10,6 +11,7 @@ from libs.common import subjects
 from libs.common.bus import Stored
 from libs.common.errors import MalformedMessage, NewerVersion
 from libs.common.messages import (
+    FINGERPRINT_BYTES,
     CancelRecord,
     CrawledRecord,
     Message,
@@ -20,7 +22,10 @@ from libs.common.messages import (
     UnavailableRecord,
     VideoRecord,
     decode,
+    fingerprint,
 )
+
+LOST = "lost-"  # begins the name of an item that is known by its number only
 
 log = structlog.get_logger()
 
@@ -77,8 +82,8 @@ def unreadable(stored: Stored) -> bool:
 class SessionState:
     """What the records of one session add up to, applied in order.
 
-    A session is complete at the first record at which `crawled` is known and either as many distinct items have an
-    outcome as it says, or the session was cancelled. Later records change nothing.
+    A session is complete at the first record at which `crawled` is known and either every item that it counts has an
+    outcome, or the session was cancelled. Later records change nothing.
     """
 
     def __init__(self) -> None:
@@ -90,6 +95,8 @@ class SessionState:
         self.unavailable = 0
         self.outcomes: set[str] = set()
         self._unavailable: set[str] = set()
+        self._open: set[bytes] = set()  # the fingerprints of items without an outcome, once they are known
+        self._lost = 0  # outcomes of items that are gone, names and all
         self.progress: ProgressRecord | None = None
         self.crawled: CrawledRecord | None = None
         self.cancelled = False
@@ -117,9 +124,7 @@ class SessionState:
         self.sequence = record.sequence
         counted = self._apply(record)
         crawled = self.crawled
-        if crawled is not None and (
-            self.cancelled or crawled.reason is Reason.CANCELLED or len(self.outcomes) >= crawled.items
-        ):
+        if crawled is not None and (self.cancelled or crawled.reason is Reason.CANCELLED or self._settled(crawled)):
             self.completed_at = record.sequence
             self.completed_time = record.stored_at
         return counted
@@ -150,8 +155,10 @@ class SessionState:
                 self._unavailable.add(item)
             case ProgressRecord() as progress:
                 self.progress = progress
-            case CrawledRecord() as crawled:
+            case CrawledRecord(fingerprints=known) as crawled:
                 self.crawled = crawled
+                self._open = {known[at : at + FINGERPRINT_BYTES] for at in range(0, len(known), FINGERPRINT_BYTES)}
+                self._open.difference_update(map(fingerprint, self.outcomes))
             case CancelRecord():
                 self.cancelled = True
         return True
@@ -163,4 +170,18 @@ class SessionState:
         if item in self.outcomes:
             return False
         self.outcomes.add(item)
+        self._lost += item.startswith(LOST)
+        if self._open:
+            self._open.discard(fingerprint(item))
         return True
+
+    def without_outcome(self, besides: Iterable[str] = ()) -> int:
+        """How many of the items that `crawled` counts have no outcome and are none of `besides`."""
+        if self.crawled is None:
+            return 0
+        if self.crawled.fingerprints:
+            return len(self._open - set(map(fingerprint, besides))) - self._lost
+        return self.crawled.items - len(self.outcomes.union(besides))
+
+    def _settled(self, crawled: CrawledRecord) -> bool:
+        return len(self.outcomes) >= crawled.items and self.without_outcome() <= 0

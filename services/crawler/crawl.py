@@ -209,7 +209,7 @@ class Attempt:
         """How many items may be emitted now: waits for one at least; 0 means that the limit is reached."""
         limit = self.request.result_limit
         while self.state.videos < limit:
-            waiting = len(self.emitted) - len(self.state.outcomes)
+            waiting = len(self.emitted - self.state.outcomes)
             room = min(limit - self.state.videos, WINDOW) - waiting
             if room > 0:
                 return room

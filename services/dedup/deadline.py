@@ -10,6 +10,7 @@ from libs.common.delivery import Delivery
 from libs.common.handling import Later
 from libs.common.messages import Reason, RequestRecord, decode
 from libs.common.session_log import SessionLog
+from libs.common.session_state import LOST
 from services.dedup.outcome import Outcomes
 
 GRACE_S = 5.0  # the crawler ends its session at the deadline itself, if it lives
@@ -51,7 +52,6 @@ class Deadlines:
             items = await close(self.session_log, session, Ending(reason), closed_by="deadline")
             state = await self.session_log.state(session)
         missing = sorted(items - state.outcomes)
-        promised = state.crawled.items if state.crawled else 0
-        lost = promised - len(state.outcomes) - len(missing)  # their messages aged out of RAW
-        for item in [*missing, *(f"lost-{n}" for n in range(lost))]:
+        gone = state.without_outcome(besides=missing)  # their messages are in RAW no more
+        for item in [*missing, *(f"{LOST}{n}" for n in range(gone))]:
             await self.outcomes.unavailable(session, item, "deadline")

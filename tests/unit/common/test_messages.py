@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from libs.common import messages
-from libs.common.errors import MalformedMessage
-from libs.common.messages import Message, RawMedia, SearchRequest, decode, encode
+from libs.common.errors import MalformedMessage, NewerVersion
+from libs.common.messages import CrawledRecord, Message, RawMedia, Reason, SearchRequest, decode, encode
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "messages"
 TYPES = {type_.__name__: type_ for type_ in Message.__subclasses__()}
@@ -44,6 +46,36 @@ def test_unknown_fields_are_ignored() -> None:
 def test_what_is_no_message_is_refused_by_name(body: bytes, named: str) -> None:
     with pytest.raises(MalformedMessage, match=named):
         decode(body, SearchRequest)
+
+
+@pytest.mark.parametrize("name", sorted(TYPES))
+def test_what_a_later_minor_version_adds_is_passed_over(name: str) -> None:
+    for file in sorted(GOLDEN.glob(f"{name}.*.json")):
+        known = json.loads(file.read_bytes())
+        grown = json.dumps(_grown(known)).encode()
+        assert decode(grown, TYPES[name]) == decode(file.read_bytes(), TYPES[name])
+
+
+def _grown(value: Any) -> Any:
+    """`value` with a field more in each of its structs, a map of captions apart."""
+    if isinstance(value, list):
+        return [_grown(one) for one in value]
+    if isinstance(value, dict):
+        return {key: one if key == "captions" else _grown(one) for key, one in value.items()} | {"later": {"x": [1]}}
+    return value
+
+
+@pytest.mark.parametrize("name", sorted(TYPES))
+def test_a_higher_major_version_is_refused_clearly_whatever_else_the_body_holds(name: str) -> None:
+    with pytest.raises(NewerVersion, match=f"{name}: version 2 is newer than 1"):
+        decode(b'{"version":2,"everything":"else"}', TYPES[name])
+
+
+def test_a_reason_that_is_not_known_yet_counts_as_a_failure() -> None:
+    record = decode(b'{"version":1,"reason":"eclipsed","items":3}', CrawledRecord)
+    assert record.reason is Reason.FAILED
+    with pytest.raises(MalformedMessage, match="reason"):
+        decode(b'{"version":1,"reason":7,"items":3}', CrawledRecord)
 
 
 def test_all_messages_are_frozen() -> None:

@@ -18,6 +18,7 @@ from libs.common.messages import (
     UnavailableRecord,
     Video,
     VideoRecord,
+    fingerprint,
 )
 from libs.common.session_state import Record, SessionState
 
@@ -88,3 +89,26 @@ def test_a_session_that_was_complete_stays_as_it_was_when_it_is_cancelled() -> N
 def test_an_item_settled_as_unavailable_and_then_as_a_video_is_a_video() -> None:
     state = fold(REQUEST, UnavailableRecord(item="1-0", reason="x"), video("1-0"))
     assert (state.videos, state.unavailable, state.outcomes) == (1, 0, {"1-0"})
+
+
+def crawled(*items: str) -> CrawledRecord:
+    known = b"".join(sorted(map(fingerprint, items)))
+    return CrawledRecord(reason=Reason.EXHAUSTED, items=len(items), fingerprints=known)
+
+
+def test_outcomes_of_what_the_crawl_never_emitted_do_not_end_a_session() -> None:
+    foreign = [UnavailableRecord(item="9-9", reason="x"), UnavailableRecord(item="9-8", reason="x")]
+    for order in itertools.permutations([*foreign, crawled("1-0", "2-0"), video("1-0")]):
+        state = fold(REQUEST, *order)
+        assert not state.complete
+        assert state.apply(Record("s", 6, 6.0, video("2-0"), {}))
+        assert (state.completed_at, state.videos) == (6, 2)
+
+
+def test_items_whose_messages_are_gone_end_a_session_by_their_number() -> None:
+    state = fold(REQUEST, video("1-0"), crawled("1-0", "2-0", "3-0"))
+    assert state.without_outcome() == 2
+    assert state.without_outcome(besides=["3-0"]) == 1
+    for sequence, item in enumerate(("3-0", "lost-0"), start=4):
+        state.apply(Record("s", sequence, 0.0, UnavailableRecord(item=item, reason="deadline"), {}))
+    assert state.completed_at == 5
