@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -11,7 +12,6 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from libs.client.broker import free_port
 from libs.common.bus import connect
 from libs.common.settings import Settings
 from libs.common.streams import StreamSettings, await_streams, set_up
@@ -29,6 +29,7 @@ SERVICES = ("gateway", "crawler", "transformer", "dedup")
 READY_S = 20.0
 STOP_S = 20.0
 POLL_S = 0.02
+PATIENT_S = 20.0  # for the CDN, which shares this machine's processors with all else
 
 
 class System:
@@ -52,7 +53,8 @@ class System:
         self.urls, self.settings = dict(urls or {}), dict(settings or {})
         self.services = [service for service in SERVICES if service not in without]
         self.streams = streams or StreamSettings()
-        self.ports = {service: free_port() for service in SERVICES}
+        self._reserved = {service: _reserved() for service in SERVICES}
+        self.ports = {service: int(sock.getsockname()[1]) for service, sock in self._reserved.items()}
         self.stopping = {service: asyncio.Event() for service in SERVICES}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -127,7 +129,8 @@ class System:
                     await await_streams(bus)
                     await work(bus, settings, stop, Reader(self.origin).read, lambda: True)
             case "transformer":
-                await transformer.serve(TransformerSettings(site_requests_per_second=50, **site, **common), stop)
+                patient: dict[str, Any] = {"site_requests_per_second": 50, "request_timeout_s": PATIENT_S}
+                await transformer.serve(TransformerSettings(**patient, **site, **common), stop)
             case "dedup":
                 await dedup.serve(DedupSettings(**common), stop)
 
@@ -139,4 +142,15 @@ class System:
                 await asyncio.wait(self.tasks.values())
         for task in self.tasks.values():
             task.cancel()
-        return await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+        outcomes = await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+        for sock in self._reserved.values():
+            sock.close()
+        return outcomes
+
+
+def _reserved() -> socket.socket:
+    """Keeps a port for a service, which listens there by SO_REUSEADDR too."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    return sock
