@@ -43,7 +43,8 @@ class Growth(NamedTuple):
 
     @property
     def flat(self) -> bool:
-        return self.share <= MOST_GROWTH
+        """Whether it was there and did not grow by more than is borne."""
+        return self.warm_mb > 0 and self.share <= MOST_GROWTH
 
 
 def windows(length_s: float) -> Windows:
