@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import signal
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Annotated
 
+import structlog
 import typer
 
 from tests.chaos.options import KINDS, ChaosOptions
@@ -40,7 +42,7 @@ def main(
     cluster: Annotated[bool, typer.Option("--cluster", help="three servers, whose leaders are killed")] = False,
     crawler: Annotated[str, typer.Option(help="catalogue, or browser: the real one with Chromium")] = "catalogue",
     kills_per_second: Annotated[float, typer.Option(help="kill -9 of any replica")] = 3.0,
-    clients: Annotated[int, typer.Option(help="sessions at once")] = 12,
+    clients: Annotated[int, typer.Option(help="sessions at once")] = 64,
     settle_s: Annotated[float, typer.Option(help="how long all may take to come to rest")] = 120.0,
     without: Annotated[list[str] | None, typer.Option(help=f"a kind of fault to leave out: {', '.join(KINDS)}")] = None,
     folder: Annotated[Path | None, typer.Option(help="for the logs; kept", show_default=False)] = None,
@@ -60,6 +62,8 @@ def main(
         settle_s=settle_s,
         folder=folder,
     )
+    # the connections of this process are cut as well, and say so
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     _say(f"seed {chosen}; again by: {options.command}")
     try:
         with running_site(cdn_latency_ms=2) as site:

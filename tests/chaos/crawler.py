@@ -69,7 +69,7 @@ async def serve(settings: CatalogueSettings, stop: asyncio.Event) -> None:
     always: Callable[[], bool] = lambda: True  # noqa: E731
     async with connect(settings, "crawler") as bus:
         await await_streams(bus)
-        await work(bus, settings, stop, Catalogue(settings).read, always)
+        await work(bus, settings, stop, Catalogue(settings).read, always, "tests.chaos.suspects")
 
 
 if __name__ == "__main__":

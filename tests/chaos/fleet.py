@@ -109,7 +109,7 @@ class Fleet:
             "MEDIA_HOSTS": urlsplit(self.origin).netloc,
             "REQUESTS_PER_SECOND": "50",
             "SITE_REQUESTS_PER_SECOND": "50",
-            "SESSIONS": "32" if self.options.crawler == "catalogue" else "4",
+            "SESSIONS": "64" if self.options.crawler == "catalogue" else "4",
             "SESSION_DEADLINE_S": "3000",  # so that one that hangs is seen to hang
             "TRACED_SHARE": "0",
         }

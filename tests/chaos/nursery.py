@@ -124,8 +124,9 @@ class Nursery:
 
 def _serve(modules: Sequence[str]) -> None:
     for module in modules:
-        importlib.import_module(f"{module}.__main__" if "services" in module else module)
-        sys.modules.pop(f"{module}.__main__", None)  # it is to be run anew
+        name = f"{module}.__main__" if hasattr(importlib.import_module(module), "__path__") else module
+        importlib.import_module(name)
+        del sys.modules[name]  # it is to be run anew
     buffer = b""
     while True:
         readable, _, _ = select.select([0], [], [], POLL_S)

@@ -32,7 +32,7 @@ class ChaosOptions(msgspec.Struct, frozen=True, kw_only=True):
     cluster: bool = False
     crawler: Literal["catalogue", "browser"] = "catalogue"
     kills_per_second: float = 3.0
-    clients: int = 12
+    clients: int = 64
     without: tuple[str, ...] = ()
     settle_s: float = 120.0
     folder: Path | None = None

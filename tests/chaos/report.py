@@ -9,6 +9,7 @@ from pathlib import Path
 
 from libs.common import subjects
 from libs.common.bus import Bus
+from libs.common.errors import PinstreamError
 from libs.common.streams import consumers
 from tests.chaos.ledger import CLASSES, Account, Ledger
 from tests.chaos.options import ChaosOptions
@@ -119,6 +120,7 @@ async def whereabouts(bus: Bus, wrong: list[Account]) -> list[str]:
             (subjects.RAW, subjects.raw_of(session)),
             (subjects.RAW, subjects.leases_of(session)),
             (subjects.DIRECT, subjects.direct_of(session)),
+            *((subjects.QUARANTINE, pattern) for pattern in subjects.suspects_of(session)),
         ):
             found, _ = await bus.subjects_under(stream, pattern)
             lying.append(f"{len(found)} under {pattern.replace(session, '…')}")
@@ -126,7 +128,11 @@ async def whereabouts(bus: Bus, wrong: list[Account]) -> list[str]:
         missing = ", ".join(account.missing[:6])
         lines.append(f"{session}\n    records: {records}\n    streams: {', '.join(lying)}\n    missing: {missing}")
     for stream, config in consumers():
-        info = await bus.api(f"CONSUMER.INFO.{stream}.{config['name']}")
+        try:
+            info = await bus.api(f"CONSUMER.INFO.{stream}.{config['name']}")
+        except PinstreamError as error:
+            lines.append(f"{stream} {config['name']}: {error}")
+            continue
         keys = ("num_pending", "num_ack_pending", "num_redelivered", "num_waiting")
         lines.append(f"{stream} {config['name']}: " + ", ".join(f"{key} {info.get(key)}" for key in keys))
     return lines
