@@ -40,8 +40,7 @@ class Letter(NamedTuple):
     @property
     def session(self) -> str:
         """The session that it was for, where its subject says so."""
-        parts = self.subject.split(".")
-        return parts[2] if len(parts) > 2 else ""
+        return subjects.session_in(self.subject)
 
 
 def kept(headers: dict[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ NO_ROOM = (10002, 10023, 10028, 10047)  # limits of the account, of the server's
 TOO_LARGE = 10054
 NO_STREAM = 10059
 NO_CONSUMER = 10014
-NO_MESSAGE = (10037, 10057)  # for a read, for a removal
+NO_MESSAGE = (10037, 10043, 10057)  # for a read, for a removal
 
 
 class ApiError(msgspec.Struct):

@@ -33,7 +33,8 @@ class _Follower:
 
     most_bytes = 256 * 1024
     overhead_bytes = 1024  # what a record costs beside its body
-    first_batch, most_batch = 8, 128  # records read at once: while nothing is known of their size; in any case
+    read_bytes = 1024 * 1024  # at once, about
+    first_batch, most_batch = 8, 128  # records: while nothing is known of their size; in any case
 
     def __init__(self, bus: Bus, session: str, after: int, turn: asyncio.Lock) -> None:
         self.bus = bus
@@ -60,7 +61,7 @@ class _Follower:
         self.wake.set()
 
     async def read(self) -> AsyncGenerator[Record, None]:
-        """What is stored so far; each batch under `turn`."""
+        """What is stored so far."""
         self.behind = False
         pattern = subjects.records_of(self.session)
         newest = await self.bus.last(subjects.RESULTS, pattern)
@@ -74,7 +75,7 @@ class _Follower:
                 full = len(batch) == size
                 if batch:
                     largest = max(len(stored.body) for stored in batch) + self.overhead_bytes
-                    self.batch = max(1, min(self.most_batch, size * 4, self.most_bytes // largest))
+                    self.batch = max(1, min(self.most_batch, size * 4, self.read_bytes // largest))
                 batch.reverse()
                 while batch:
                     if (record := self._taken(batch.pop())) is not None:
@@ -92,10 +93,13 @@ class _Follower:
         """What comes, until it is `behind`, or `gone`."""
         while not self.behind:
             while self.records:
-                stored = self.records.popleft()
-                self.bytes -= len(stored.body) + self.overhead_bytes
-                if stored.sequence > self.after and (record := self._taken(stored)) is not None:
-                    yield record
+                async with self.turn:
+                    if not self.records:
+                        break
+                    stored = self.records.popleft()
+                    self.bytes -= len(stored.body) + self.overhead_bytes
+                    if stored.sequence > self.after and (record := self._taken(stored)) is not None:
+                        yield record
             self.wake.clear()
             if self.behind:
                 return
@@ -214,7 +218,7 @@ class SessionLog:
     ) -> AsyncGenerator[Record, None]:
         """Likewise, ending where nothing was heard for `check_s` and the session's request is no longer in the log.
 
-        Stored records are read and given under `turn`, so that followers which share it share the memory too.
+        Records are taken and given under `turn`: of those that share it, one holds more than it keeps.
         """
         follower = _Follower(self.bus, session, after, turn)
         self._followers.setdefault(session, []).append(follower)

@@ -139,6 +139,11 @@ def dead_letter(stage: str, subject: str) -> str:
     return f"dead.{token(stage)}.{subject}"
 
 
+def session_in(subject: str) -> str:
+    """The session that any subject above speaks of: its third token; empty where there is none."""
+    return subject.split(".")[2] if subject.count(".") > 1 else ""
+
+
 class RecordKey(NamedTuple):
     """The parts of a record's subject."""
 
