@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from libs.client.broker import Broker, running_broker
+from libs.client.broker import Broker
 from tests.fake_pinterest import RunningSite
 from tests.faults.system import SERVICES, System
 from tests.faults.watch import Watch
@@ -48,27 +47,19 @@ async def test_a_network_cut_between_one_service_and_the_broker_costs_nothing(
         await system.ready(service)
 
 
-async def test_a_connection_on_which_nothing_comes_any_more_is_noticed_by_each_service(
-    site: RunningSite, tmp_path: Path
+async def test_connections_on_which_nothing_comes_any_more_are_noticed_by_every_service(
+    site: RunningSite, broker: Broker
 ) -> None:
-    async def one(service: str) -> None:
-        store = tmp_path / service
-        store.mkdir()
-        with running_broker(store) as broker:
-            async with (
-                TcpProxy(("127.0.0.1", broker.port)) as network,
-                System(site.origin, broker.url, urls={service: network.url}) as system,
-            ):
-                watch = Watch(system.ws_url, f"jugs pins:100 seed:hole-{service} latency:150")
-                await watch.has(5)
-                await network.cut(hole=True)
-                await system.ready(service, ready=False)
-                await network.mend()
-                await watch.exact()
-
-    async with asyncio.TaskGroup() as all_at_once:
-        for service in SERVICES:
-            all_at_once.create_task(one(service))
+    async with (
+        TcpProxy(("127.0.0.1", broker.port)) as network,
+        System(site.origin, network.url) as system,
+    ):
+        watch = Watch(system.ws_url, "jugs pins:200 seed:hole latency:100")
+        await watch.has(5)
+        await network.cut(hole=True)
+        await asyncio.gather(*(system.ready(service, ready=False) for service in SERVICES))
+        await network.mend()
+        await watch.exact()
 
 
 async def test_a_slow_broker_costs_time_and_nothing_else(site: RunningSite, broker: Broker) -> None:
