@@ -64,8 +64,10 @@ class _Follower:
         """What is stored so far."""
         self.behind = False
         pattern = subjects.records_of(self.session)
-        newest = await self.bus.last(subjects.RESULTS, pattern)
-        goal = 0 if newest is None else newest.sequence
+        async with self.turn:
+            newest = await self.bus.last(subjects.RESULTS, pattern)
+            goal = 0 if newest is None else newest.sequence
+            del newest  # it may be large
         loop = asyncio.get_running_loop()
         end_at = loop.time() + PATIENCE_S
         while True:
