@@ -9,6 +9,7 @@ the message up. The broker's trouble is not counted, nor the death of the parent
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -35,6 +36,7 @@ from libs.common.errors import (
 )
 from libs.common.handling import GaveUp, Handler, Handling, Superseded
 from libs.common.process import die_with_parent, how_it_ended
+from libs.common.settings import Settings, environment_of
 
 MAX_FAILURES = 3
 SUSPECT_STILL_S = 15.0  # sooner than a service: whoever spins here is most likely the one that is looked for
@@ -75,13 +77,23 @@ _KINDS: dict[str, type[PinstreamError]] = {
 class Quarantine:
     """Answers a stage's suspects by a child that runs `module`; `gave_up` is told of those that failed for good.
 
-    `limit_s` is how long one may take. Use `quarantine`.
+    The child gets `settings`; `limit_s` is how long one message may take. Use `quarantine`.
     """
 
-    def __init__(self, bus: Bus, stage: str, template: str, gave_up: GaveUp, module: str, limit_s: float) -> None:
-        self.module, self.limit_s = module, limit_s
+    def __init__(
+        self,
+        bus: Bus,
+        stage: str,
+        template: str,
+        gave_up: GaveUp,
+        module: str,
+        settings: Settings,
+        limit_s: float,
+    ) -> None:
+        self.module, self.settings, self.limit_s = module, settings, limit_s
         self.handling = Handling(bus, stage, template, self._handle, gave_up, max_failures=MAX_FAILURES)
         self._child: asyncio.subprocess.Process | None = None
+        self._killed = False
         self._idle: asyncio.TimerHandle | None = None
 
     async def answer(self, delivery: Delivery) -> bytes | None:
@@ -99,18 +111,24 @@ class Quarantine:
             except TimeoutError:
                 raise SuspectFailed(f"it was not done within {self.limit_s:g} s") from None
         except BaseException:
-            await self.close()
+            self._kill()
             raise
         self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._retire)
         if verdict.kind != "done":
             raise _KINDS.get(verdict.kind, SuspectFailed)(verdict.message)
 
     async def _running(self) -> asyncio.subprocess.Process:
-        if self._child is not None and self._child.returncode is None:
-            return self._child
+        if self._child is not None:
+            if not self._killed and self._child.returncode is None:
+                return self._child
+            await self._child.wait()
         command = (sys.executable, "-m", self.module)
         pipe = asyncio.subprocess.PIPE
-        self._child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES)
+        environ = {**os.environ, **environment_of(self.settings)}
+        self._killed = False
+        self._child = await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, limit=LINE_BYTES, env=environ
+        )
         assert self._child.stdout is not None
         try:
             async with asyncio.timeout(START_S):
@@ -121,6 +139,12 @@ class Quarantine:
             raise BrokerUnavailable("the process for suspects does not start")
         log.info("a process for suspects runs", module=self.module, pid=self._child.pid)
         return self._child
+
+    def _kill(self) -> None:
+        self._killed = True
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                self._child.kill()
 
     def _retire(self) -> None:
         if self._child is not None and self._child.stdin is not None:
@@ -146,10 +170,10 @@ class Quarantine:
 
 @asynccontextmanager
 async def quarantine(
-    bus: Bus, stage: str, template: str, gave_up: GaveUp, module: str, limit_s: float
+    bus: Bus, stage: str, template: str, gave_up: GaveUp, module: str, settings: Settings, limit_s: float
 ) -> AsyncIterator[Quarantine]:
     """A stage's quarantine, whose child is ended at the end."""
-    lane = Quarantine(bus, stage, template, gave_up, module, limit_s)
+    lane = Quarantine(bus, stage, template, gave_up, module, settings, limit_s)
     try:
         yield lane
     finally:

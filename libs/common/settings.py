@@ -118,6 +118,16 @@ def describe(type_: type[Settings], program: str, summary: str) -> str:
     return "\n".join(lines)
 
 
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The variables that give a child process the same settings."""
+    found: dict[str, str] = {}
+    for field in msgspec.structs.fields(settings):
+        value = getattr(settings, field.name)
+        if value is not None:
+            found[field.name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
+    return found
+
+
 def load(type_: type[S], program: str, summary: str, argv: Sequence[str] | None = None) -> S:
     """The settings of a service as it starts: prints help for `--help`, exits with 78 where a setting is bad."""
     arguments = sys.argv[1:] if argv is None else list(argv)

@@ -50,7 +50,7 @@ async def work(
         crawls = Crawls(log, cancelled, read, settings.traced_share)
         parts = (bus, subjects.CRAWLER, subjects.SEARCH_TEMPLATE)
         handling = Handling(*parts, crawls.handle, crawls.give_up, suspect_from=SUSPECT_FROM)
-        async with quarantine(*parts, crawls.give_up, suspects_module, LONGEST_CRAWL_S) as lane:
+        async with quarantine(*parts, crawls.give_up, suspects_module, settings, LONGEST_CRAWL_S) as lane:
             requests = PullLoop(bus, subjects.SEARCHES, subjects.CRAWLER, handling, slots=settings.sessions)
             suspects = suspects_loop(bus, subjects.CRAWLER, lane)
             checks = {

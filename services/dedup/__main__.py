@@ -39,7 +39,7 @@ async def serve(settings: DedupSettings, stop: asyncio.Event) -> None:
             *parts, outcomes.handle, outcomes.give_up, suspect_from=SUSPECT_FROM, limit_s=settings.handle_limit_s
         )
         closing = Handling(bus, subjects.DEADLINES, subjects.RECORD_TEMPLATE, deadlines.handle, deadlines.give_up)
-        async with quarantine(*parts, outcomes.give_up, SUSPECTS, settings.handle_limit_s) as lane:
+        async with quarantine(*parts, outcomes.give_up, SUSPECTS, settings, settings.handle_limit_s) as lane:
             items = PullLoop(bus, subjects.DIRECT, subjects.DEDUP, handling, slots=settings.items)
             requests = PullLoop(bus, subjects.RESULTS, subjects.DEADLINES, closing, slots=CLOSED_AT_ONCE)
             suspects = suspects_loop(bus, subjects.DEDUP, lane)

@@ -34,7 +34,7 @@ async def serve(settings: TransformerSettings, stop: asyncio.Event) -> None:
         handling = Handling(
             *parts, transform.handle, transform.give_up, suspect_from=SUSPECT_FROM, limit_s=settings.handle_limit_s
         )
-        async with quarantine(*parts, transform.give_up, SUSPECTS, settings.handle_limit_s) as lane:
+        async with quarantine(*parts, transform.give_up, SUSPECTS, settings, settings.handle_limit_s) as lane:
             items = PullLoop(bus, subjects.RAW, subjects.TRANSFORMER, handling, slots=settings.items)
             suspects = suspects_loop(bus, subjects.TRANSFORMER, lane)
             checks = {

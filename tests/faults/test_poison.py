@@ -16,7 +16,7 @@ from libs.common import subjects
 from libs.common.bus import Bus, connect
 from libs.common.dead_letters import Letter, letters
 from libs.common.errors import AlreadyExists
-from libs.common.messages import RawMedia, Reason, RequestRecord, SearchRequest, UnavailableRecord, encode
+from libs.common.messages import Pin, RawMedia, Reason, RequestRecord, SearchRequest, UnavailableRecord, encode
 from libs.common.session_log import SessionLog
 from libs.common.settings import Settings
 from libs.common.streams import set_up
@@ -82,9 +82,9 @@ async def test_what_is_no_message_holds_up_nobody_and_is_kept(site: RunningSite,
         for name in bodies:
             for item in (f"bad-{name}", f"worse-{name}"):
                 record = await log.get(session, subjects.UNAVAILABLE, item)
-                assert record is not None, item
+                assert record is not None
                 assert isinstance(record.message, UnavailableRecord)
-                assert record.message.reason.startswith("failed: "), item
+                assert record.message.reason.startswith("failed: ")
         assert "version 2 is newer than 1" in found[subjects.raw(session, "bad-version")].reason
         await watch.still()
 
@@ -111,16 +111,16 @@ async def test_a_record_that_cannot_be_read_is_replaced_by_the_one_that_belongs_
     query = f"clay pins:80 seed:record-{kind} latency:80"
     expected = expected_results(query)
     items = [item for video in expected.videos for item in video.items]
-    names = {
+    names: dict[str, list[str | None]] = {
         subjects.VIDEO: [video.id for video in expected.videos if video.kind != "embed"],
-        subjects.REPEAT: items,
-        subjects.UNAVAILABLE: items,
+        subjects.REPEAT: [*items],
+        subjects.UNAVAILABLE: [*items],
         subjects.CRAWLED: [None],
-    }[kind]
+    }
     async with System(site.origin, broker.url) as system:
         watch = Watch(system.ws_url, query)
         await watch.until(lambda: watch.search.session_id, "accepted")
-        for name in names:
+        for name in names[kind]:
             try:
                 await bus.publish(subjects.record(watch.session, kind, name), b"{}}", create=True)
             except AlreadyExists:
@@ -145,7 +145,7 @@ async def test_an_item_too_large_to_be_sent_on_ends_as_unavailable(site: Running
     async with System(site.origin, broker.url) as system:
         watch = Watch(system.ws_url, "clay pins:80 seed:large latency:80")
         await watch.until(lambda: watch.search.session_id, "accepted")
-        raw = RawMedia(session=watch.session, item="large-0", signature="0" * 32, pin={"id": "1"}, captions={})  # type: ignore[arg-type]
+        raw = RawMedia(session=watch.session, item="large-0", signature="0" * 32, pin=Pin(id="1"))
         body = encode(raw)
         captions = b'"captions":{"en":"' + b"x" * (bus.client.max_payload - len(body) - 200) + b'"}'
         body = body.replace(b'"captions":{}', captions).replace(

@@ -18,6 +18,7 @@ from libs.common.delivery import Delivery
 from libs.common.handling import SUSPECT_FROM, Handling
 from libs.common.pull import PullLoop, suspects_loop
 from libs.common.quarantine import MAX_FAILURES, Quarantine, quarantine
+from libs.common.settings import Settings
 from tests.wait import wait_until
 
 CHILD = "tests.integration.suspects_child"
@@ -64,7 +65,7 @@ async def lane(bus: Bus, session: str) -> AsyncIterator[Lane]:
     lane = Lane(bus, session)
     parts = (bus, subjects.TRANSFORMER, subjects.RAW_TEMPLATE, lane.give_up)
     stop = asyncio.Event()
-    async with quarantine(*parts, CHILD, LIMIT_S) as lane.quarantine:
+    async with quarantine(*parts, CHILD, Settings(), LIMIT_S) as lane.quarantine:
         running = asyncio.create_task(suspects_loop(bus, subjects.TRANSFORMER, lane.quarantine).run(stop, 2.0))
         yield lane
         stop.set()

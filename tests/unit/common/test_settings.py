@@ -7,7 +7,14 @@ import sys
 import pytest
 
 from libs.common.errors import BadSetting
-from libs.common.settings import Settings, UpstreamSettings, describe, from_environment, without_password
+from libs.common.settings import (
+    Settings,
+    UpstreamSettings,
+    describe,
+    environment_of,
+    from_environment,
+    without_password,
+)
 
 SERVICES = ["services.gateway", "services.crawler", "services.transformer", "services.dedup", "libs.common.streams"]
 
@@ -86,3 +93,8 @@ def test_a_service_without_a_broker_exits_with_69_and_says_what_to_do() -> None:
 )
 def test_no_password_is_shown(urls: str, shown: str) -> None:
     assert without_password(urls) == shown
+
+
+def test_a_child_process_can_be_given_the_same_settings() -> None:
+    settings = UpstreamSettings(nats_url="nats://b:1", media_hosts=("a", "b:1"), drain_timeout_s=2.5)
+    assert from_environment(UpstreamSettings, environment_of(settings)) == settings
