@@ -104,7 +104,7 @@ def slow_client(url: str) -> connect:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     parts = urlsplit(url)
     sock.connect((parts.hostname, parts.port))
-    return connect(url, sock=sock, max_queue=1, ping_interval=None, max_size=None, compression=None)
+    return connect(url, sock=sock, max_queue=1, ping_interval=None, max_size=None, close_timeout=1, compression=None)
 
 
 async def receive(client: ClientConnection, timeout_s: float = 20) -> dict[str, Any]:
