@@ -6,17 +6,18 @@ import asyncio
 import json
 import re
 import time
+from functools import partial
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx2
 import stamina
 import structlog
 from aiolimiter import AsyncLimiter
-from async_lru import alru_cache
 
 from libs.common.errors import PinstreamError
 from services.transformer.address import codec_of, media_in, suffix
 from services.transformer.egress import REDIRECTS
+from services.transformer.remembered import Remembered
 from services.transformer.settings import TransformerSettings
 from services.transformer.verify import Tally
 
@@ -60,10 +61,8 @@ class PinLookup:
         self._waiting = 0
         self._quiet_until = 0.0
         self._faults = 0
-        remember = alru_cache(maxsize=PINS_REMEMBERED, ttl=PIN_TTL_S, key=lambda pin, tally: pin)
-        self._resource = remember(self._read_resource)
-        self._page = remember(self._read_page)
-        self._ways = (("resource", self._resource), ("page", self._page))
+        self._remembered = Remembered[tuple[str, str], Media](PINS_REMEMBERED, PIN_TTL_S)  # by way and pin
+        self._ways = (("resource", self._read_resource), ("page", self._read_page))
 
     async def media(self, pin: str, signature: str, known: set[str], tally: Tally) -> tuple[list[str], bool]:
         """Addresses of the video `signature`, new to `known`, in what the site says of `pin`.
@@ -73,11 +72,11 @@ class PinLookup:
         """
         found: list[str] = []
         heard = True
-        for name, ask in self._ways if _PIN_ID.fullmatch(pin) else ():
+        for way, read in self._ways if _PIN_ID.fullmatch(pin) else ():
             try:
-                media = await ask(pin, tally)
+                media = await self._remembered.get((way, pin), partial(read, pin, tally))
             except NotAsked as error:
-                log.warning("pin_not_asked", way=name, pin=pin, reason=str(error))
+                log.warning("pin_not_asked", way=way, pin=pin, reason=str(error))
                 heard = False
                 continue
             found += [url for url in media.get(signature.lower(), []) if url not in known and url not in found]
@@ -86,8 +85,7 @@ class PinLookup:
         return found, heard
 
     async def close(self) -> None:
-        for _, ask in self._ways:
-            await ask.cache_close()
+        await self._remembered.close()
 
     async def _read_resource(self, pin: str, tally: Tally) -> Media:
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import structlog
-from async_lru import alru_cache
 from opentelemetry import trace
 
 from libs.common.messages import Alternative, DirectMedia, RawMedia, Variant
@@ -18,6 +18,7 @@ from services.transformer.address import is_media
 from services.transformer.attempt import Attempt
 from services.transformer.links import Outcome
 from services.transformer.pin_lookup import PinLookup
+from services.transformer.remembered import Remembered
 from services.transformer.resolve import ASKED, of_video
 from services.transformer.settings import TransformerSettings
 from services.transformer.verify import Prober
@@ -36,9 +37,7 @@ class Resolver:
         self._client = egress.client(settings)
         self._prober = Prober(self._client, settings)
         self._lookup = PinLookup(self._client, settings)
-        self._outcomes = alru_cache(
-            maxsize=settings.cache_size, ttl=settings.cache_ttl_s, key=lambda raw, variants: raw.signature
-        )(self._find)
+        self._outcomes = Remembered[str, Outcome](settings.cache_size, settings.cache_ttl_s)  # by signature
 
     async def __aenter__(self) -> Self:
         return self
@@ -46,7 +45,7 @@ class Resolver:
     async def __aexit__(
         self, type_: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._outcomes.cache_close()
+        await self._outcomes.close()
         await self._prober.close()
         await self._lookup.close()
         await self._client.aclose()
@@ -72,12 +71,13 @@ class Resolver:
         if variants and not self._prober.allowed(item.url for item in variants):
             return links.unavailable(raw, "host_not_allowed"), None, False
         urls = frozenset(item.url for item in variants)
-        fresh = not self._outcomes.cache_contains(raw, variants)
-        outcome = await self._outcomes(raw, variants)
+        find = partial(self._find, raw, variants)
+        fresh = raw.signature not in self._outcomes
+        outcome = await self._outcomes.get(raw.signature, find)
         if not outcome.stands_for(urls):
             fresh = True
-            self._outcomes.cache_invalidate(raw, variants)
-            outcome = await self._outcomes(raw, variants)
+            self._outcomes.forget(raw.signature)
+            outcome = await self._outcomes.get(raw.signature, find)
         if outcome.link is None:
             return links.unavailable(raw, outcome.reason or "no_media"), outcome, fresh
         handable = [item for item in variants if self._prober.may_ask(item.url)]

@@ -35,7 +35,7 @@ class TransformerSettings(UpstreamSettings, frozen=True, kw_only=True):
     handle_limit_s: Annotated[
         float, Meta(gt=0, description="longest that one item may take; then it has failed, and is tried again")
     ] = 300.0
-    cache_size: Annotated[int, Meta(ge=1, description="videos remembered, by signature; some 10 kB each")] = 3_000
+    cache_size: Annotated[int, Meta(ge=1, description="videos remembered, by signature; some 2 kB each")] = 2_000
     cache_ttl_s: Annotated[float, Meta(gt=0, description="how long a resolved video is remembered")] = 3600.0
     unsettled_ttl_s: Annotated[
         float, Meta(ge=0, description="how long a result is remembered that a fault of the CDN or the site marred")

@@ -11,15 +11,16 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import httpx2
 import structlog
-from async_lru import alru_cache
 
 from services.transformer.address import suffix
 from services.transformer.egress import REDIRECTS, Allowed, parse, same_host_target
 from services.transformer.patience import Host, Unanswered, patiently
+from services.transformer.remembered import Remembered
 from services.transformer.settings import TransformerSettings
 
 MOST_REDIRECTS = 3
@@ -81,9 +82,7 @@ class Prober:
         self._allowed = Allowed(settings.media_hosts)
         self._slots = asyncio.Semaphore(settings.probes)
         self._hosts: dict[str, Host] = defaultdict(lambda: Host(asyncio.Semaphore(settings.probes_per_host)))
-        self._remembered = alru_cache(
-            maxsize=ADDRESSES_REMEMBERED, ttl=settings.absent_ttl_s, key=lambda url, tally: url
-        )(self._ask)
+        self._remembered = Remembered[str, Answer](ADDRESSES_REMEMBERED, settings.absent_ttl_s)  # by address
 
     def may_ask(self, url: str) -> bool:
         return url in self._allowed
@@ -94,9 +93,9 @@ class Prober:
     async def file(self, url: str, tally: Tally, *, by_range: bool = False) -> Answer:
         """Whether `url` is a video file; `by_range` asks anew and by GET only. Raises Unanswered."""
         if by_range:
-            self._remembered.cache_invalidate(url, tally)
+            self._remembered.forget(url)
             return await self._patiently(url, lambda attempt: self._by_range(url, tally))
-        return await self._remembered(url, tally)
+        return await self._remembered.get(url, partial(self._ask, url, tally))
 
     async def playlist(self, url: str, tally: Tally) -> tuple[Answer, str]:
         """The text of an HLS playlist; whether it is one is for the reader to say. Raises Unanswered."""
@@ -131,7 +130,7 @@ class Prober:
             return False
 
     async def close(self) -> None:
-        await self._remembered.cache_close()
+        await self._remembered.close()
 
     async def _ask(self, url: str, tally: Tally) -> Answer:
         host = self._host(url)
