@@ -27,16 +27,23 @@ from tests.soak.load import Served
 from tests.soak.memory import EVERY_S, FOR_INFORMATION, Growth, Memory, Sample, windows
 
 EX_UNAVAILABLE = 69
+MOST_TOLD = 20
 REPLACED, FAILED = "a new browser serves", "the browser failed"  # lines of the crawler's log
 ENVIRON = {"REQUESTS_PER_SECOND": "100", "SITE_REQUESTS_PER_SECOND": "50", "SESSIONS": "4", "WARM_CONTEXTS": "2"}
 
 
 class Browsers:
-    """How often the browser was replaced, and how often it failed."""
+    """How often the browser was replaced, and why it failed, as the crawlers' logs say."""
 
     def __init__(self, stack: LocalStack) -> None:
-        text = "".join(crawler.log.read_text(errors="replace") for crawler in stack.processes("crawler"))
-        self.replaced, self.failed = text.count(f'"{REPLACED}"'), text.count(f'"{FAILED}"')
+        self.replaced = 0
+        self.failed: list[str] = []
+        for crawler in stack.processes("crawler"):
+            for line in crawler.log.read_text(errors="replace").splitlines():
+                if f'"{REPLACED}"' in line:
+                    self.replaced += 1
+                elif f'"{FAILED}"' in line:
+                    self.failed.append(line)
 
 
 async def soak(minutes: float, seed: int, samples: Path | None) -> int:
@@ -67,9 +74,9 @@ async def soak(minutes: float, seed: int, samples: Path | None) -> int:
     _show(growth, minutes)
     print(f"sessions {served.sessions}, of which cancelled {served.cancelled}, wrong {len(served.wrong)}")
     print(f"videos {served.videos}")
-    print(f"browsers replaced {browsers.replaced}, failed {browsers.failed}; services restarted {restarts}")
-    for wrong in served.wrong[:20]:
-        print(f"wrong: {wrong}")
+    print(f"browsers replaced {browsers.replaced}, failed {len(browsers.failed)}; services restarted {restarts}")
+    for line in [*served.wrong, *browsers.failed][:MOST_TOLD]:
+        print(f"wrong: {line}")
     grew = [part for part in growth if not part.flat and part.part not in FOR_INFORMATION]
     return 1 if grew or served.wrong or browsers.failed or restarts else 0
 
