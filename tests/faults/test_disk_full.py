@@ -68,6 +68,7 @@ async def test_a_full_disk_is_told_to_clients_and_costs_the_sessions_that_had_be
                         pass
         assert refused.value.code == "unavailable"
         assert str(refused.value)
+        await watch.until(lambda: any(frame.waiting_for for frame in watch.progress), "it is told what is waited for")
         assert not watch.task.done()
         ballast.unlink()
         broker.kill()

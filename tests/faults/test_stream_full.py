@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from libs.client.broker import Broker
+from libs.client.errors import RequestRefused
 from libs.common import subjects
 from libs.common.bus import Bus
 from tests.fake_pinterest import RunningSite
@@ -41,3 +42,20 @@ async def test_sessions_wait_while_a_stream_is_full_and_then_complete_exactly(
         await resize(bus, stream, room)
         await asyncio.gather(early.exact(), late.exact())
     assert (await bus.api(f"STREAM.INFO.{subjects.DEAD_LETTERS}"))["state"]["messages"] == 0
+
+
+async def test_clients_are_told_while_there_is_no_room_for_results_and_nothing_is_lost(
+    site: RunningSite, broker: Broker, bus: Bus
+) -> None:
+    async with System(site.origin, broker.url) as system:
+        early = Watch(system.ws_url, "tiles pins:150 seed:full-results latency:100")
+        await early.has(10)
+        room = await resize(bus, subjects.RESULTS, NO_ROOM_BYTES)
+        refused = Watch(system.ws_url, "tiles pins:10 seed:refused")
+        with pytest.raises(RequestRefused) as why:
+            await refused.task
+        assert why.value.code == "unavailable"
+        await early.until(lambda: any(frame.waiting_for for frame in early.progress), "it is told what is waited for")
+        assert not early.task.done()
+        await resize(bus, subjects.RESULTS, room)
+        await early.exact()
