@@ -51,8 +51,10 @@ def kept(headers: dict[str, str]) -> dict[str, str]:
 
 
 def restored(headers: dict[str, str]) -> dict[str, str]:
-    """Headers as they were before `kept`."""
-    return {name.removeprefix(KEPT_PREFIX): value for name, value in headers.items()}
+    """Headers as they were before `kept`; the broker's own are of the copy, and go."""
+    return {
+        name.removeprefix(KEPT_PREFIX): value for name, value in headers.items() if not name.lower().startswith("nats-")
+    }
 
 
 async def bury(bus: Bus, stage: str, subject: str, body: bytes, headers: dict[str, str], why: str) -> None:

@@ -147,7 +147,7 @@ async def test_an_item_too_large_to_be_sent_on_ends_as_unavailable(site: Running
         await watch.until(lambda: watch.search.session_id, "accepted")
         raw = RawMedia(session=watch.session, item="large-0", signature="0" * 32, pin=Pin(id="1"))
         body = encode(raw)
-        captions = b'"captions":{"en":"' + b"x" * (bus.client.max_payload - len(body) - 200) + b'"}'
+        captions = b'"captions":{"en":"' + b"x" * (bus.client.max_payload - len(body) - 100) + b'"}'
         body = body.replace(b'"captions":{}', captions).replace(
             b'"embed_url":null', b'"embed_url":"https://www.youtube.com/embed/a"'
         )
