@@ -113,7 +113,8 @@ class Connection:
             await self._refuse(operation, ErrorCode.UNKNOWN_SESSION, str(error), field="parameters.session_id")
         except (BrokerUnavailable, PublishRefused) as error:
             log.warning("operation refused: the broker cannot take it", error=str(error))
-            why = trouble_of(error, connected=self.sessions.session_log.bus.connected)
+            connected = self.sessions.session_log.bus.connected
+            why = self.storage.trouble or trouble_of(error, connected=connected)
             await self._refuse(operation, ErrorCode.UNAVAILABLE, f"{why}; try again", retry_after_s=COME_BACK_S)
 
     async def _carry_out(self, operation: Operation) -> None:

@@ -13,13 +13,13 @@ from libs.common.errors import BrokerUnavailable, PermissionRefused, PublishRefu
 from libs.common.session_log import SessionLog
 from libs.common.tasks import end
 
-PROBE = subjects.record("gateway", "probe")  # one record for all gateways; no session has such an id
+NOTHING = subjects.records_of("nobody")  # no session has such an id
 ROOM_BYTES = 64 * 1024  # with less room than this the bucket refuses the larger records
 QUIET_FACTOR = 5  # while nobody follows a session it is looked this much less often
 ANSWER_S = 2.0
 
 UNREACHABLE = "the broker cannot be reached"
-NOT_STORING = "the broker answers but stores nothing; its disk may be full"
+NOT_STORING = "the broker does not store what it is given; its disk may be full"
 NO_PLACE = "the broker has no place for results; its streams are not set up"
 NO_ROOM = "the broker has no room left for results"
 
@@ -40,8 +40,8 @@ def trouble_of(error: BrokerUnavailable | PublishRefused, *, connected: bool) ->
 class Storage:
     """Looks at an interval. `trouble` says what is the matter, None while all is well; `listeners` hear of changes.
 
-    Records that come are proof enough; only where none does a record of its own is written, which replaces the one
-    before. Nothing less would do: a broker whose disk was full answers everything else, and refuses nothing either.
+    Records that come are proof enough. Where none does, nothing is purged, which a broker refuses whose disk was full
+    (2.14 and 2.15, until they are started anew): it reads and answers as ever, and lets whoever writes wait.
     """
 
     def __init__(self, session_log: SessionLog, check_s: float) -> None:
@@ -92,10 +92,10 @@ class Storage:
             await self._prove(info["state"]["last_seq"])
         except StreamMissing:
             return NO_PLACE
-        except TimeoutError:
-            return trouble_of(BrokerUnavailable(), connected=bus.connected)
-        except (BrokerUnavailable, PublishRefused) as error:
-            return trouble_of(error, connected=bus.connected)
+        except PublishRefused:
+            return NOT_STORING
+        except (BrokerUnavailable, TimeoutError):
+            return UNREACHABLE
         return None
 
     async def _prove(self, newest: int) -> None:
@@ -103,7 +103,8 @@ class Storage:
         before, self._newest = self._newest, newest
         if before in (-1, newest):
             with suppress(PermissionRefused):  # a gateway that may not is told by its own requests only
-                self._newest = await self.session_log.bus.publish(PROBE, b"{}", patience_s=0)
+                async with asyncio.timeout(ANSWER_S):
+                    await self.session_log.bus.purge(subjects.RESULTS, NOTHING)
 
 
 @asynccontextmanager
