@@ -18,6 +18,7 @@ from libs.common.settings import load
 from libs.common.streams import await_streams
 from services.dedup.deadline import Deadlines
 from services.dedup.outcome import Outcomes
+from services.dedup.room import Room
 from services.dedup.settings import DedupSettings
 
 HEALTH_PORT = 8083
@@ -50,8 +51,9 @@ async def serve(settings: DedupSettings, stop: asyncio.Event) -> None:
                 "deadlines": lambda: requests.alive,
                 "suspects": lambda: suspects.alive,
             }
-            async with health_server(settings, HEALTH_PORT, checks):
-                await run_loops(stop, settings.drain_timeout_s, items, requests, suspects)
+            async with health_server(settings, HEALTH_PORT, checks), asyncio.TaskGroup() as tasks:
+                tasks.create_task(Room(bus).run(stop), name="room")
+                tasks.create_task(run_loops(stop, settings.drain_timeout_s, items, requests, suspects))
 
 
 if __name__ == "__main__":
