@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Coroutine, MutableMapping
 from contextlib import aclosing
 from typing import Any
 
@@ -64,7 +64,7 @@ class Connection:
         self.sender = Sender(websocket, settings.send_timeout_s)
         self._turn = asyncio.Lock()  # one of its sessions at a time is read from the log
         self._following: dict[str, tuple[Following, asyncio.Task[None]]] = {}
-        self._telling: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         """Until the client leaves or is closed."""
@@ -77,7 +77,7 @@ class Connection:
                 receiving.result()
         finally:
             self.storage.listeners.discard(self._storage_changed)
-            tasks = [receiving, stuck, *self._telling, *(task for _, task in self._following.values())]
+            tasks = [receiving, stuck, *self._tasks]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -148,14 +148,20 @@ class Connection:
     def _follow(self, session: str, after: int, id_: Any, *, completed_only: bool = False) -> None:
         following = self.sessions.follow(session, after, self._turn)
         sending = self._send_frames(following, id_, completed_only=completed_only)
-        task = asyncio.create_task(sending, name=f"follow {session}")
+        task = self._start(sending, f"follow {session}")
         self._following[session] = following, task
+        task.add_done_callback(lambda _: self._forget(following))
 
-        def ended(_: asyncio.Task[None]) -> None:
-            if self._following.get(session) == (following, task):
-                del self._following[session]
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
-        task.add_done_callback(ended)
+    def _forget(self, following: Following) -> None:
+        followed = self._following.get(following.session)
+        if followed is not None and followed[0] is following:
+            del self._following[following.session]
 
     async def _send_frames(self, following: Following, id_: Any, *, completed_only: bool) -> None:
         session = following.session
@@ -167,6 +173,8 @@ class Connection:
                 async for frame, headers in steps:
                     if completed_only and not isinstance(frame, Completed):
                         continue
+                    if isinstance(frame, Completed):
+                        self._forget(following)  # a cancel that comes now is answered by itself
                     async with traced(frame, headers):
                         await self.sender.send(frame if id_ is None else msgspec.structs.replace(frame, id=id_))
         except (SessionUnknown, SessionExpired, SequenceUnknown) as error:
@@ -183,9 +191,7 @@ class Connection:
             await self.sender.close(CloseCode.INTERNAL_ERROR, "internal error; resume after the last sequence")
 
     def _storage_changed(self, trouble: str | None) -> None:
-        task = asyncio.create_task(self._tell_all(trouble), name="tell of the storage")
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._start(self._tell_all(trouble), "tell of the storage")
 
     async def _tell_all(self, trouble: str | None) -> None:
         try:

@@ -17,7 +17,7 @@ from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused,
 from libs.common.messages import CancelRecord, CrawledRecord, Reason, RequestRecord, SearchRequest, encode
 from libs.common.session_log import SessionLog
 from libs.common.telemetry import inject, message_span
-from services.gateway.following import Following
+from services.gateway.following import CHECK_S, Following
 
 PATIENCE_S = 5.0  # a client waits for the answer; after this it is told to come back
 
@@ -34,9 +34,10 @@ class Begun(NamedTuple):
 class Sessions:
     """Begins, cancels and follows sessions."""
 
-    def __init__(self, session_log: SessionLog, deadline_s: float) -> None:
+    def __init__(self, session_log: SessionLog, deadline_s: float, check_s: float = CHECK_S) -> None:
         self.session_log = session_log
         self.deadline_s = deadline_s
+        self.check_s = check_s
 
     async def begin(self, query: str, result_limit: int) -> Begun:
         """Writes the request to the log, then hands it to the crawlers. Raises BrokerUnavailable or StreamFull."""
@@ -102,4 +103,4 @@ class Sessions:
 
     def follow(self, session: str, after: int = 0, turn: asyncio.Lock | None = None) -> Following:
         """A session from the record after `after` on."""
-        return Following(self.session_log, session, after, turn)
+        return Following(self.session_log, session, after, turn, self.check_s)

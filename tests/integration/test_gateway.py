@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,11 +13,15 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from libs.client.client import Client
+from libs.client.errors import RequestRefused
 from libs.common import subjects
 from libs.common.health import listen
 from libs.common.messages import (
+    CancelRecord,
     CrawledRecord,
     Kind,
+    Lease,
     Pin,
     ProgressRecord,
     Reason,
@@ -26,6 +31,7 @@ from libs.common.messages import (
     Video,
     VideoRecord,
     decode,
+    encode,
 )
 from libs.common.session_log import SessionLog
 from services.gateway.app import gateway_app
@@ -39,9 +45,10 @@ from services.gateway.websocket import WebSocketEndpoint
 class Gateway:
     """A gateway at `url`."""
 
-    def __init__(self, log: SessionLog, settings: GatewaySettings) -> None:
+    def __init__(self, log: SessionLog, settings: GatewaySettings, check_s: float = 30.0) -> None:
         self.storage = Storage(log, settings.storage_check_s)
-        self.endpoint = WebSocketEndpoint(Sessions(log, settings.session_deadline_s), self.storage, settings)
+        sessions = Sessions(log, settings.session_deadline_s, check_s)
+        self.endpoint = WebSocketEndpoint(sessions, self.storage, settings)
         self.sock = listen("127.0.0.1", 0)
         self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"
         self.url = f"ws://{self.address}/ws"
@@ -102,6 +109,14 @@ async def initiate(client: ClientConnection, **parameters: Any) -> dict[str, Any
     wanted = {"search_query": "ceramic glaze", "result_limit": 50, **parameters}
     await client.send(json.dumps({"operation": "initiate_extraction", "parameters": wanted}))
     return await receive_event(client, "accepted")
+
+
+def resume(session: str, after: int) -> str:
+    return json.dumps({"operation": "resume_extraction", "parameters": {"session_id": session, "after": after}})
+
+
+def cancel(session: str) -> str:
+    return json.dumps({"operation": "cancel_extraction", "parameters": {"session_id": session}})
 
 
 async def test_a_session_goes_from_accepted_to_completed(gateway: Gateway, log: SessionLog) -> None:
@@ -184,9 +199,8 @@ async def test_a_client_resumes_after_what_it_saw_at_any_gateway(
         seen = [(await receive_event(client, "video"))["sequence"] for _ in range(2)]
     assert seen == sequences[:2]
     sequences += [await give(log, session, n) for n in range(3, 6)]
-    resume = {"operation": "resume_extraction", "parameters": {"session_id": session, "after": seen[-1]}}
     async with connect(other_gateway.url) as client:
-        await client.send(json.dumps(resume))
+        await client.send(resume(session, seen[-1]))
         rest = [(await receive_event(client, "video"))["sequence"] for _ in range(4)]
         sequences.append(await give(log, session, 6))
         await finish(log, session, 7)
@@ -194,7 +208,7 @@ async def test_a_client_resumes_after_what_it_saw_at_any_gateway(
         rest += [frame["sequence"] for frame in frames if frame["event"] == "video"]
     assert seen + rest == sequences
     async with connect(gateway.url) as client:  # and once more after the end
-        await client.send(json.dumps(resume))
+        await client.send(resume(session, seen[1]))
         again = await to_completed(client)
     assert [frame["sequence"] for frame in again if frame["event"] == "video"] == rest
     assert again[-1] == frames[-1]
@@ -203,10 +217,124 @@ async def test_a_client_resumes_after_what_it_saw_at_any_gateway(
 async def test_a_sequence_that_lies_ahead_is_refused(gateway: Gateway) -> None:
     async with connect(gateway.url) as client:
         session = (await initiate(client))["session_id"]
-        resume = {"operation": "resume_extraction", "parameters": {"session_id": session, "after": 10**9}}
-        await client.send(json.dumps(resume))
+        await client.send(resume(session, 10**9))
         refused = await receive_event(client, "error")
     assert (refused["code"], refused["field"]) == ("unknown_sequence", "parameters.after")
+
+
+async def test_a_session_whose_records_are_gone_cannot_be_resumed_and_says_so(
+    gateway: Gateway, log: SessionLog
+) -> None:
+    async with connect(gateway.url) as client:
+        session = (await initiate(client))["session_id"]
+        sequence = await give(log, session, 1)
+        await receive_event(client, "video")
+    await give(log, session, 2)
+    await log.bus.purge(subjects.RESULTS, subjects.record(session, subjects.REQUEST))  # the oldest one goes first
+    async with connect(gateway.url) as client:
+        await client.send(resume(session, sequence))
+        refused = await receive(client)
+        assert (refused["event"], refused["code"], refused["field"]) == ("error", "expired", "parameters.after")
+        assert (refused["session_id"], "new search" in refused["message"]) == (session, True)
+        await client.send(resume(session, 0))
+        assert (await receive(client))["code"] == "unknown_session"
+        await initiate(client)
+    with pytest.raises(RequestRefused, match="new search") as told:
+        [found async for found in Client(gateway.url).follow(session, after=sequence)]
+    assert told.value.code == "expired"
+
+
+async def test_a_client_that_follows_a_session_is_told_when_its_records_are_removed(log: SessionLog) -> None:
+    gateway = Gateway(log, GatewaySettings(), check_s=0.3)
+    async with gateway.server, connect(gateway.url) as client, connect(gateway.url) as other:
+        gone, kept = (await initiate(client))["session_id"], (await initiate(other))["session_id"]
+        await give(log, gone, 1)
+        await receive_event(client, "video")
+        await log.bus.purge(subjects.RESULTS, subjects.records_of(gone))
+        told = await receive(client)
+        assert (told["event"], told["code"], told["session_id"]) == ("error", "expired", gone)
+        await give(log, kept, 1)
+        assert (await receive(other))["event"] == "video"
+
+
+@pytest.mark.parametrize("later", [0, 2])
+async def test_completed_comes_once_whatever_a_client_resumes_after(
+    gateway: Gateway, other_gateway: Gateway, log: SessionLog, later: int
+) -> None:
+    async with connect(gateway.url) as client:
+        session = (await initiate(client))["session_id"]
+        first = await give(log, session, 1)
+        end = await finish(log, session, 1)
+        completed = (await to_completed(client))[-1]
+    assert completed["sequence"] == end
+    newest = end
+    for n in range(later):
+        newest = await log.create(session, subjects.REPEAT, RepeatRecord(item=f"late-{n}", signature="ab"), f"late-{n}")
+    for after in sorted({0, first - 1, first, end, newest}):
+        async with connect(other_gateway.url) as client:
+            await client.send(resume(session, after))
+            frames = await to_completed(client)
+            assert [frame["sequence"] for frame in frames if frame["event"] == "video"] == [first] * (after < first)
+            assert frames[-1] == completed
+            await client.send('{"operation": "ping"}')
+            assert (await receive(client))["event"] == "pong"
+
+
+CANCEL_MOMENTS = ["accepted", "queued", "middle", "crawled", "complete"]
+
+
+@pytest.mark.parametrize("moment", CANCEL_MOMENTS)
+async def test_a_cancel_at_any_moment_completes_the_session_once_for_all_who_follow_it(
+    gateway: Gateway, other_gateway: Gateway, log: SessionLog, moment: str
+) -> None:
+    async with connect(gateway.url) as one, connect(other_gateway.url) as two, connect(gateway.url) as third:
+        session = (await initiate(one))["session_id"]
+        await two.send(resume(session, 0))
+        if moment != "accepted":
+            await log.put(session, subjects.PROGRESS, ProgressRecord(state="queued"))
+            await receive_event(two, "progress")
+        if moment in ("middle", "crawled", "complete"):
+            await give(log, session, 1)
+        if moment in ("crawled", "complete"):
+            await finish(log, session, 1 if moment == "complete" else 2)
+        reason = "limit" if moment == "complete" else "cancelled"
+        if moment == "complete":
+            ends = [await receive_event(client, "completed") for client in (one, two)]
+        answers = []
+        for _ in range(2):
+            await third.send(cancel(session))
+            answers.append(await receive_event(third, "completed"))
+        if moment != "complete":
+            ends = [await receive_event(client, "completed") for client in (one, two)]
+        assert {end["reason"] for end in ends + answers} == {reason}
+        assert len({end["sequence"] for end in ends + answers}) == 1
+        for client in (one, two, third):
+            await client.send('{"operation": "ping"}')
+            assert (await receive(client))["event"] == "pong"
+        if moment == "accepted":
+            await give(log, session, 7)  # an item that was on its way changes nothing
+            await two.send(resume(session, 0))
+            assert [frame["event"] for frame in await to_completed(two)][-1] == "completed"
+    left = await log.bus.last(subjects.SEARCHES, subjects.search(session))
+    assert (left is None) is (moment != "complete")
+
+
+@pytest.mark.parametrize("done", ["cancel", "end", "crawled"])
+async def test_a_second_cancel_finishes_what_the_first_left(gateway: Gateway, log: SessionLog, done: str) -> None:
+    async with connect(gateway.url) as client:
+        session = (await initiate(client))["session_id"]
+        await log.create(session, subjects.CANCEL, CancelRecord(requested_at=time.time()))
+        if done != "cancel":
+            lease = Lease(session=session, attempt="end", reason=Reason.CANCELLED, closed_by="gateway")
+            await log.bus.publish(subjects.lease_end(session), encode(lease), create=True)
+        if done == "crawled":
+            await finish(log, session, 0, Reason.CANCELLED)
+            assert (await receive_event(client, "completed"))["reason"] == "cancelled"
+        await client.send(cancel(session))
+        assert (await receive_event(client, "completed"))["reason"] == "cancelled"
+        await client.send('{"operation": "ping"}')
+        assert (await receive(client))["event"] == "pong"
+    assert await log.bus.last(subjects.SEARCHES, subjects.search(session)) is None
 
 
 async def test_two_sessions_share_a_connection(gateway: Gateway, log: SessionLog) -> None:
@@ -224,10 +352,9 @@ async def test_a_cancel_completes_the_session_once(gateway: Gateway, log: Sessio
         session = (await initiate(client))["session_id"]
         await give(log, session, 1)
         await receive_event(client, "video")
-        cancel = json.dumps({"operation": "cancel_extraction", "parameters": {"session_id": session}})
-        await client.send(cancel)
+        await client.send(cancel(session))
         assert (await receive_event(client, "completed"))["reason"] == "cancelled"
-        await client.send(cancel)
+        await client.send(cancel(session))
         await client.send('{"operation": "ping"}')
         frames = [await receive(client) for _ in range(2)]
         assert {frame["event"] for frame in frames} == {"completed", "pong"}  # the answer to the second cancel
@@ -287,8 +414,7 @@ async def test_a_connection_follows_no_more_sessions_than_the_setting_says(log: 
     gateway = Gateway(log, GatewaySettings(sessions_per_connection=2))
     async with gateway.server, connect(gateway.url) as client:
         sessions = [(await initiate(client))["session_id"] for _ in range(2)]
-        resume = {"operation": "resume_extraction", "parameters": {"session_id": "f" * 32}}
-        await client.send(json.dumps(resume))
+        await client.send(resume("f" * 32, 0))
         assert (await receive_event(client, "error"))["code"] == "too_many_sessions"
         for session in sessions:
             await finish(log, session, 0)
