@@ -276,7 +276,8 @@ class Search:
             self._route.heard()
         match frame:
             case Accepted():
-                self.session_id, self.sequence = frame.session_id, frame.sequence
+                if frame.session_id != self.session_id:
+                    self.session_id, self.sequence = frame.session_id, frame.sequence
             case VideoFrame():
                 self.trouble = None
                 if frame.sequence <= self.sequence:

@@ -16,7 +16,17 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from libs.client.client import Client
 from libs.client.errors import GatewayUnreachable, RequestRefused, SearchFailed
-from libs.common.frames import Accepted, AnyFrame, Completed, ErrorFrame, Pong, Summary, VideoFrame, encode_frame
+from libs.common.frames import (
+    Accepted,
+    AnyFrame,
+    Completed,
+    ErrorFrame,
+    Pong,
+    Progress,
+    Summary,
+    VideoFrame,
+    encode_frame,
+)
 from libs.common.messages import Kind, Reason, Video
 from tests.wait import wait_until
 
@@ -160,6 +170,109 @@ async def test_a_session_that_is_only_followed_is_not_cancelled_when_it_is_left(
         async for _found in search:
             break
     assert [operation["operation"] for operation in got] == ["resume_extraction"]
+
+
+UNAVAILABLE = ErrorFrame(session_id="s", code="unavailable", message="the disk may be full", retry_after_s=5.0)
+WAITING = Progress(session_id="s", found=0, repeats=0, unavailable=0, state="waiting", waiting_for="the disk")
+CRAWLING = Progress(session_id="s", found=0, repeats=0, unavailable=0, state="crawling")
+
+
+async def whole(connection: ServerConnection, _operation: dict[str, Any], _n: int) -> None:
+    await send(connection, Accepted(session_id="s", sequence=1), video(2), video(3), completed())
+
+
+async def test_of_several_gateways_the_first_that_is_there_is_used(unused_port: int) -> None:
+    async with gateway(whole) as (url, _):
+        for urls in (f"ws://127.0.0.1:{unused_port}/ws, {url}", (f"ws://127.0.0.1:{unused_port}/ws", url)):
+            search = Client(urls).search("pots")
+            assert len([found async for found in search]) == 2
+            assert search.reconnects == 0
+    with pytest.raises(GatewayUnreachable, match="pinstream up"):
+        [found async for found in Client(f"ws://127.0.0.1:{unused_port}/ws,ws://[::1]:{unused_port}/ws").search("pots")]
+    with pytest.raises(ValueError, match="address"):
+        Client(" , ")
+
+
+async def test_a_session_goes_on_at_the_next_gateway_where_one_is_lost() -> None:
+    async def dies(connection: ServerConnection, _operation: dict[str, Any], _n: int) -> None:
+        await send(connection, Accepted(session_id="s", sequence=1), video(2))
+        connection.transport.abort()
+
+    async with gateway(dies) as (one, got_one), gateway(whole) as (two, got_two):
+        assert [found.id async for found in Client(f"{one},{two}").search("pots")] == [f"{n:032x}" for n in (2, 3)]
+    assert [operation["operation"] for operation in got_one] == ["initiate_extraction"]
+    assert got_two[0]["parameters"] == {"session_id": "s", "after": 2}
+
+
+async def test_a_search_that_a_stopping_gateway_does_not_take_is_asked_of_the_next() -> None:
+    async def stops(connection: ServerConnection, _operation: dict[str, Any], _n: int) -> None:
+        await send(connection, ErrorFrame(code="draining", message="about to stop", retry_after_s=1.0))
+
+    async with gateway(stops) as (one, got_one), gateway(whole) as (two, got_two):
+        assert len([found async for found in Client(f"{one},{one},{one},{two}").search("pots")]) == 2
+    assert [operation["operation"] for operation in got_one] == ["initiate_extraction"] * 3
+    assert [operation["operation"] for operation in got_two] == ["initiate_extraction"]
+
+
+async def test_a_session_that_is_held_up_is_waited_for() -> None:
+    async def held_up(connection: ServerConnection, _operation: dict[str, Any], _n: int) -> None:
+        await send(connection, Accepted(session_id="s", sequence=1), WAITING, UNAVAILABLE, UNAVAILABLE)
+        await told.wait()
+        await send(connection, CRAWLING, video(2), completed())
+
+    told = asyncio.Event()
+    async with gateway(held_up) as (url, got):
+        search = Client(url).search("pots")
+        kinds = []
+        async for frame in search.frames():
+            kinds.append(type(frame).__name__)
+            if kinds[-1] == "ErrorFrame":
+                assert search.trouble == "the disk may be full"
+                told.set()
+        assert kinds == ["Accepted", "Progress", "ErrorFrame", "ErrorFrame", "Progress", "VideoFrame", "Completed"]
+        assert search.trouble is None
+    assert len(got) == 1
+
+
+async def test_a_session_that_is_held_up_too_long_is_given_up_with_the_reason() -> None:
+    async def held_up(connection: ServerConnection, _operation: dict[str, Any], _n: int) -> None:
+        await send(connection, Accepted(session_id="s", sequence=1), WAITING, UNAVAILABLE)
+
+    async with gateway(held_up) as (url, _):
+        with pytest.raises(GatewayUnreachable, match=r"held up for 0\.3 s: the disk may be full"):
+            [found async for found in Client(url, unavailable_timeout_s=0.3).search("pots")]
+
+
+@pytest.mark.parametrize("code", ["expired", "unknown_session", "unknown_sequence", "too_many_sessions"])
+async def test_a_session_that_cannot_be_resumed_is_a_refusal(code: str) -> None:
+    async def answer(connection: ServerConnection, _operation: dict[str, Any], _n: int) -> None:
+        await send(connection, ErrorFrame(session_id="s", code=code, field="parameters.after", message="no"))
+
+    async with gateway(answer) as (url, _):
+        with pytest.raises(RequestRefused) as refused:
+            [found async for found in Client(url).follow("s", after=7)]
+    assert (refused.value.code, refused.value.field) == (code, "parameters.after")
+
+
+async def test_a_cancel_is_asked_again_until_it_is_done() -> None:
+    async def answer(connection: ServerConnection, _operation: dict[str, Any], n: int) -> None:
+        if n == 1:
+            connection.transport.abort()
+        elif n == 2:
+            await send(connection, WAITING, ErrorFrame(code="unavailable", message="no", retry_after_s=0.05))
+        else:
+            await send(connection, completed(Reason.CANCELLED))
+
+    async with gateway(answer) as (url, got):
+        await Client(url).cancel("s")
+    assert [operation["operation"] for operation in got] == ["cancel_extraction"] * 3
+
+    async def never(connection: ServerConnection, _operation: dict[str, Any], _n: int) -> None:
+        await send(connection, ErrorFrame(code="unavailable", message="the disk may be full", retry_after_s=0.05))
+
+    async with gateway(never) as (url, _):
+        with pytest.raises(GatewayUnreachable, match="the disk may be full"):
+            await Client(url, reconnect_timeout_s=0.5).cancel("s")
 
 
 def pinstream(*arguments: str) -> subprocess.CompletedProcess[str]:
