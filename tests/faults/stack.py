@@ -14,7 +14,7 @@ from libs.common import subjects
 from libs.common.bus import Bus
 from tests.faults.system import PATIENT_S
 
-ACK_WAIT_S = 6.0
+ACK_WAIT_S = 4.0
 DRAIN_S = 1.0
 PACE = {"REQUESTS_PER_SECOND": "50", "SITE_REQUESTS_PER_SECOND": "50", "REQUEST_TIMEOUT_S": str(PATIENT_S)}
 

@@ -19,6 +19,7 @@ from libs.common.bus import Bus, connect
 from libs.common.settings import Settings
 from tests.fake_pinterest import RunningSite
 from tests.faults.stack import ACK_WAIT_S, DRAIN_S, leases, left, shared_stack
+from tests.faults.system import PATIENT_S
 from tests.faults.watch import Watch
 from tests.wait import wait_for
 
@@ -46,9 +47,9 @@ async def broker_bus(stack: LocalStack) -> AsyncIterator[Bus]:
 async def test_a_broker_killed_in_mid_search_and_started_from_its_store_costs_nothing(
     stack: LocalStack, broker_bus: Bus
 ) -> None:
-    watches = [Watch(stack.ws_url, f"pots pins:150 size:25 seed:broker{n} latency:200") for n in range(2)]
+    watches = [Watch(stack.ws_url, f"pots pins:120 size:15 seed:broker{n} latency:300") for n in range(2)]
     assert stack.broker is not None
-    for videos in (5, 30):
+    for videos in (5, 25):
         await watches[0].has(videos)
         stack.broker.kill()
         await wait_for(lambda: asyncio.sleep(0, broker_bus.connected), "the broker is there again")
@@ -59,10 +60,9 @@ async def test_a_broker_killed_in_mid_search_and_started_from_its_store_costs_no
 async def test_a_crawler_that_stood_still_adds_nothing_when_it_wakes(
     stack: LocalStack, broker_bus: Bus, wakes: str
 ) -> None:
-    latency = 600 if wakes == "in mid-search" else 150
-    watches = [Watch(stack.ws_url, f"jugs pins:150 size:15 seed:stall{n}{latency} latency:{latency}") for n in range(4)]
-    for watch in watches:
-        await watch.has(3)
+    latency = 700 if wakes == "in mid-search" else 300
+    watches = [Watch(stack.ws_url, f"jugs pins:100 size:10 seed:stall{n}{latency} latency:{latency}") for n in range(3)]
+    await asyncio.gather(*(watch.has(3) for watch in watches))
     stalled = stack.processes("crawler")[0]
     os.kill(stalled.pid, signal.SIGSTOP)
     try:
@@ -82,13 +82,14 @@ async def test_a_crawler_that_stood_still_adds_nothing_when_it_wakes(
 async def test_a_service_told_to_stop_in_mid_search_hands_its_work_to_another_at_once(
     stack: LocalStack, broker_bus: Bus, service: str
 ) -> None:
-    watches = [Watch(stack.ws_url, f"cups pins:150 size:15 seed:stop-{service}{n} latency:250") for n in range(4)]
-    for watch in watches:
-        await watch.has(3)
+    watches = [Watch(stack.ws_url, f"cups pins:100 size:10 seed:stop-{service}{n} latency:400") for n in range(3)]
+    await asyncio.gather(*(watch.has(3) for watch in watches))
     replica = stack.processes(service)[0]
     process = replica.process
     assert process is not None
-    red = asyncio.create_task(unready_before_its_end(replica))
+    asked = asyncio.Event()
+    red = asyncio.create_task(unready_before_its_end(replica, asked))
+    await asked.wait()
     told = time.monotonic()
     process.terminate()
     async with asyncio.timeout(EXIT_S):
@@ -111,11 +112,13 @@ async def tidy(bus: Bus, session: str) -> bool:
     return await left(bus, session) == set()
 
 
-async def unready_before_its_end(service: ServiceProcess) -> bool:
-    """Whether /readyz says 503 before it is not answered any more."""
-    with suppress(httpx2.HTTPError):
-        async with httpx2.AsyncClient(trust_env=False) as client:
+async def unready_before_its_end(service: ServiceProcess, asked: asyncio.Event) -> bool:
+    """Whether /readyz says 503 before it is not answered any more; `asked` is set when it has said 200."""
+    with suppress(httpx2.NetworkError, httpx2.RemoteProtocolError):
+        async with httpx2.AsyncClient(trust_env=False, timeout=PATIENT_S) as client:
             while True:
-                if (await client.get(service.ready_url, timeout=5)).status_code == 503:
+                status = (await client.get(service.ready_url)).status_code
+                if status == 503:
                     return True
+                asked.set()
     return False
