@@ -336,9 +336,12 @@ class Bus:
             if self.client.is_connected:
                 async with asyncio.timeout(ATTEMPT_S):
                     await self.client.flush()
-        except (TimeoutError, nats.errors.Error, OSError) as error:
+        except (TimeoutError, nats.errors.Error, OSError, RuntimeError) as error:
             log.warning("closing without a last flush", error=str(error))
-        await self.client.close()
+        try:
+            await self.client.close()
+        except (nats.errors.Error, OSError, RuntimeError) as error:  # uvloop's word for a transport that is gone
+            log.info("the connection was gone before it was closed", error=str(error))
 
 
 def _seconds(iso: str) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import NamedTuple
 
-from libs.common import subjects
+from libs.common import lease, subjects
 from libs.common.bus import Fence
-from libs.common.errors import AlreadyExists, Fenced, MalformedMessage, StreamFull
-from libs.common.messages import CrawledRecord, Lease, Reason, decode, encode, fingerprint
+from libs.common.errors import AlreadyExists, StreamFull
+from libs.common.messages import CrawledRecord, Lease, Reason, fingerprint
 from libs.common.session_log import SessionLog
 
 MOST_FINGERPRINTS = 50_000  # 400 kB in the record; the broker takes a megabyte
@@ -31,34 +31,19 @@ async def close(
     """
     bus = session_log.bus
     last = Lease(session=session, attempt="end", reason=ending.reason, message=ending.message, closed_by=closed_by)
-    closed_at = 0
+    ended_at = 0
     try:
-        closed_at = await bus.publish(subjects.lease_end(session), encode(last), fence=fence, create=fence is None)
-    except AlreadyExists:
-        there = await bus.last(subjects.RAW, subjects.lease_end(session))
-        closed_at = there.sequence if there is not None else 0
+        ended_at = await lease.end(bus, last, fence)
     except StreamFull:
         if fence is not None:
             raise
-    except Fenced:
-        there = await bus.last(subjects.RAW, subjects.lease_end(session))
-        if there is None or _closer(there.body) != closed_by:
-            raise  # otherwise it is our own, whose acknowledgement was lost
-        closed_at = there.sequence
-    emitted, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session), at_least=closed_at)
+    emitted, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session), at_least=ended_at)
     items = {subjects.item_key(subject).item for subject in emitted}
     known = b"".join(sorted(map(fingerprint, items))) if len(items) <= MOST_FINGERPRINTS else b""
     record = CrawledRecord(reason=ending.reason, items=len(items), message=ending.message, fingerprints=known)
     with suppress(AlreadyExists):
         await session_log.create(session, subjects.CRAWLED, record)
     return items
-
-
-def _closer(body: bytes) -> str | None:
-    try:
-        return decode(body, Lease).closed_by
-    except MalformedMessage:
-        return None  # not ours, whoever wrote it: the crawl is closed all the same
 
 
 async def purge(session_log: SessionLog, session: str) -> None:

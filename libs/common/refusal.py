@@ -6,7 +6,8 @@ import msgspec
 
 from libs.common.errors import AlreadyExists, BrokerUnavailable, Fenced, PublishRefused, StreamFull, TooLarge
 
-WRONG_LAST_SEQUENCE = (10071, 10164)
+WRONG_LAST_SEQUENCE = 10071
+UNDER_WAY = 10164  # by several replicas: a publish with a condition on the same subjects is not decided yet
 STORE_FAILED = 10077
 NO_ROOM = (10002, 10023, 10028, 10047)  # limits of the account, of the server's memory and of its disk
 TOO_LARGE = 10054
@@ -33,7 +34,7 @@ class ApiRefused(PublishRefused):
 
 def refusal(subject: str, error: ApiError, *, fenced: bool) -> Exception:
     """What the refusal of a message on `subject` means."""
-    if error.err_code in WRONG_LAST_SEQUENCE:
+    if error.err_code == WRONG_LAST_SEQUENCE:
         return Fenced(f"{subject}: {error.description}") if fenced else AlreadyExists(subject)
     if error.err_code == STORE_FAILED:
         return (
@@ -45,6 +46,6 @@ def refusal(subject: str, error: ApiError, *, fenced: bool) -> Exception:
         return StreamFull(f"{subject}: {error.description}")
     if error.err_code == TOO_LARGE:
         return TooLarge(f"{subject}: {error.description}")
-    if error.code == 503:
+    if error.code == 503 or error.err_code == UNDER_WAY:
         return BrokerUnavailable(f"{subject}: {error.description}")
     return PublishRefused(f"{subject}: {error.description} ({error.err_code})")
