@@ -201,7 +201,8 @@ async def test_a_session_goes_on_at_the_next_gateway_where_one_is_lost() -> None
     async with gateway(dies) as (one, got_one), gateway(whole) as (two, got_two):
         assert [found.id async for found in Client(f"{one},{two}").search("pots")] == [f"{n:032x}" for n in (2, 3)]
     assert [operation["operation"] for operation in got_one] == ["initiate_extraction"]
-    assert got_two[0]["parameters"] == {"session_id": "s", "after": 2}
+    assert got_two[0]["operation"] == "resume_extraction"
+    assert got_two[0]["parameters"]["after"] <= 2  # less where the last frame died with its connection
 
 
 async def test_a_search_that_a_stopping_gateway_does_not_take_is_asked_of_the_next() -> None:
