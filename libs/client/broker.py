@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import random
 import re
 import shutil
 import socket
@@ -16,6 +18,7 @@ from libs.client.errors import BrokerMissing
 from libs.client.process import die_with_parent
 
 MIN_VERSION = (2, 11)
+LASTING_PORTS = range(12_000, 32_000)
 START_S = 10.0
 STOP_S = 5.0
 
@@ -49,10 +52,20 @@ def find_server() -> Path:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody listens on now, below those that outgoing connections are given: it is free at a restart too.
+
+    Raises OSError where there is none.
+    """
+    while True:
+        port = random.choice(LASTING_PORTS)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
 
 
 class Broker:

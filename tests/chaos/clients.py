@@ -20,6 +20,7 @@ from libs.common.frames import Accepted, AnyFrame, Completed, ErrorFrame, VideoF
 from libs.common.tasks import end
 from tests.chaos.sessions import Given, Session, Wish, wish
 
+COME_BACK = ("unavailable", "draining")  # what a gateway says that cannot take an operation now
 FOR_EVER_S = 3600.0
 AGAIN_S = 0.3
 OPEN_S = 5.0
@@ -66,7 +67,7 @@ class Clients:
                     await follow(session)
                 except RequestRefused as refused:
                     session.refusals += 1
-                    if refused.code != "unavailable" and not refused.code.startswith("closed_"):
+                    if refused.code not in COME_BACK:
                         session.complaints.append(f"{refused.code}: {refused.message}")
                         return
                 except GatewayUnreachable:

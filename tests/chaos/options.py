@@ -23,7 +23,7 @@ KINDS = (
 
 
 class ChaosOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`minutes` of faults and load; then all must come to rest within `settle_s`."""
+    """`minutes` of faults and load; then all must come to rest within `settle_s`. The kills are those of a storm."""
 
     minutes: float = 2.0
     seed: int = 1

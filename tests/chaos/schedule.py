@@ -1,6 +1,6 @@
 """The faults of a run: what happens when, made before it begins, the same for the same options.
 
-A seed replays the schedule of faults and what each session asks for. It does not replay how long processes take, which
+Kills come in storms with calms between them. A seed replays the schedule of faults and what each session asks for. It does not replay how long processes take, which
 session a killed replica was at, how messages interleave, or the order in which a crawl meets pins.
 """
 
@@ -35,6 +35,8 @@ LASTS_S = {
     "slow": (3.0, 10.0),
     "copies": (5.0, 15.0),
 }
+STORM_S, CALM_S = 15.0, 15.0
+CALM_SHARE = 0.1  # of the kills of a storm: something must come to its end between two
 ONE_REPLICA = ("kill", "stall", "terminate", "cut")
 
 
@@ -64,6 +66,9 @@ def schedule(options: ChaosOptions) -> list[Fault]:
         rng = Random(f"{options.seed} {kind}")
         every_s = 1 / options.kills_per_second if kind == "kill" else EVERY_S[kind]
         for at_s in _moments(rng, every_s, options.seconds):
+            calm = at_s % (STORM_S + CALM_S) > STORM_S
+            if kind == "kill" and calm and rng.random() > CALM_SHARE:
+                continue
             fault = _fault(kind, at_s, rng, options)
             if not any(_disturbs(fault, other) for other in made):
                 made.append(fault)
