@@ -40,6 +40,7 @@ from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage
 from services.gateway.websocket import WebSocketEndpoint
+from tests.wait import wait_until
 
 
 class Gateway:
@@ -393,6 +394,7 @@ async def test_a_client_that_takes_nothing_is_closed_with_4008_and_harms_nobody(
         await finish(log, session, 400)
         frames = await reading
         assert len([frame for frame in frames if frame["event"] == "video"]) == 400
+        await wait_until(lambda: len(gateway.endpoint.connections) == 1, "it is closed, though it reads nothing")
         with pytest.raises(ConnectionClosed) as closed:
             while True:
                 await receive(slow)
