@@ -6,8 +6,6 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
-import pytest
-
 from libs.client.broker import Broker
 from libs.common import subjects
 from libs.common.bus import Bus, connect
@@ -22,7 +20,6 @@ from tests.wait import wait_for
 STREAMS = (subjects.SEARCHES, subjects.RAW, subjects.DIRECT, subjects.RESULTS)
 
 
-@pytest.mark.xfail(reason="see test_replicated_fence: no crawl comes to its end with three replicas")
 async def test_the_leader_of_each_stream_killed_in_turn_costs_nothing(site: RunningSite, tmp_path: Path) -> None:
     async with Cluster(tmp_path) as cluster:
         three = StreamSettings(stream_replicas=3)

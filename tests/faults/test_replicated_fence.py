@@ -15,11 +15,6 @@ from libs.common.streams import StreamSettings, set_up
 from tests.brokers import Cluster
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="with three replicas the leader refuses an item by 10164 while another with the same fence is on its way "
-    "to the others; that is taken for Fenced, so every crawl is superseded by nobody, again and again",
-)
 async def test_items_emitted_together_under_one_lease_are_all_stored_by_three_replicas(
     tmp_path: Path, session: str
 ) -> None:
