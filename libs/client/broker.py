@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from libs.client.errors import BrokerMissing
-from libs.client.process import die_with_parent
+from libs.common.process import die_with_parent
 
 MIN_VERSION = (2, 11)
 LASTING_PORTS = range(12_000, 32_000)

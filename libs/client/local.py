@@ -21,9 +21,9 @@ import psutil
 
 from libs.client.broker import Broker, free_port
 from libs.client.errors import StackFailed
-from libs.client.process import die_with_parent
 from libs.common.bus import connect
 from libs.common.errors import PinstreamError
+from libs.common.process import die_with_parent
 from libs.common.settings import from_environment
 from libs.common.streams import StreamSettings, set_up
 

@@ -21,7 +21,7 @@ from typing import Self
 
 import msgspec
 
-from libs.client.process import die_with_parent
+from libs.common.process import die_with_parent
 
 POLL_S = 0.02
 LINE_BYTES = 1 << 20
@@ -152,7 +152,7 @@ def _fork(start: Start) -> None:
         _say(Said(pid))
         return
     os.setsid()
-    die_with_parent()
+    die_with_parent(signal.SIGKILL)  # it may be stopped then
     nothing = os.open(os.devnull, os.O_RDONLY)
     log = os.open(start.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(nothing, 0)

@@ -1,7 +1,8 @@
 """The faults of a run: what happens when, made before it begins, the same for the same options.
 
-Kills come in storms with calms between them. A seed replays the schedule of faults and what each session asks for. It does not replay how long processes take, which
-session a killed replica was at, how messages interleave, or the order in which a crawl meets pins.
+Kills come in storms with calms between them. A seed replays the schedule of faults and what each session asks for. It
+does not replay how long processes take, which session a killed replica was at, how messages interleave, or the order in
+which a crawl meets pins.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from libs.client.process import die_with_parent
+from libs.common.process import die_with_parent
 
 _ROOT = Path(__file__).parents[2]
 _STOP_S = 10

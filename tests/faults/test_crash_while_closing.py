@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from libs.client.broker import Broker
-from libs.client.process import die_with_parent
+from libs.common.process import die_with_parent
 from tests.fake_pinterest import RunningSite
 from tests.faults.dying_crawler import POINTS
 from tests.faults.system import System
