@@ -28,7 +28,10 @@ def say(line: str) -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "options",
-    [ChaosOptions(minutes=2, seed=1), ChaosOptions(minutes=40 / 60, seed=2, cluster=True, kills_per_second=1)],
+    [
+        ChaosOptions(minutes=2, seed=1, kills_per_second=2, clients=24),
+        ChaosOptions(minutes=40 / 60, seed=2, kills_per_second=1, clients=16, cluster=True),
+    ],
     ids=["alone", "cluster"],
 )
 async def test_nothing_is_lost_and_nothing_comes_twice(site: RunningSite, options: ChaosOptions) -> None:
