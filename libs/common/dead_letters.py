@@ -9,7 +9,6 @@ from typing import NamedTuple
 from libs.common import subjects
 from libs.common.bus import Bus, Stored
 from libs.common.errors import AlreadyExists, PinstreamError
-from libs.common.refusal import NO_MESSAGE, ApiRefused
 
 REASON = "Pinstream-Reason"
 CUT = "Pinstream-Size"  # of a body that was too large to be kept whole: its size, bytes
@@ -98,13 +97,7 @@ async def replay(bus: Bus, one: Letter) -> None:
 
 async def drop(bus: Bus, number: int) -> bool:
     """Removes a letter for good; returns whether there was one."""
-    try:
-        await bus.api(f"STREAM.MSG.DELETE.{subjects.DEAD_LETTERS}", {"seq": number, "no_erase": True})
-    except ApiRefused as error:
-        if error.err_code in NO_MESSAGE:
-            return False
-        raise
-    return True
+    return await bus.remove(subjects.DEAD_LETTERS, number)
 
 
 def _letter(stored: Stored) -> Letter:

@@ -54,6 +54,7 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
             "max_bytes": max_bytes,
             "num_replicas": settings.stream_replicas,
             "duplicate_window": 2 * MINUTE * 10**9,
+            "allow_direct": True,
             **more,
         }
 
@@ -66,22 +67,19 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
             [subjects.ALL_RAW, subjects.ALL_LEASES],
             HOUR,
             settings.raw_max_bytes,
-            allow_direct=True,
             **once,
         ),
         stream(subjects.DIRECT, [subjects.ALL_DIRECT], HOUR, settings.raw_max_bytes, **queue, **once),
         stream(subjects.QUARANTINE, [subjects.ALL_SUSPECTS], HOUR, settings.raw_max_bytes, **queue, **once),
         # the newest are kept: a flood of garbage must not hold up those who bury it
-        stream(subjects.DEAD_LETTERS, [subjects.ALL_DEAD_LETTERS], 7 * DAY, 256 * MB, discard="old", allow_direct=True),
+        stream(subjects.DEAD_LETTERS, [subjects.ALL_DEAD_LETTERS], 7 * DAY, 256 * MB, discard="old"),
         stream(
             subjects.RESULTS,
             [subjects.ALL_RECORDS],
             settings.results_max_age_s,
             settings.results_max_bytes,
             max_msgs_per_subject=1,
-            allow_direct=True,
             allow_rollup_hdrs=True,
-            deny_delete=True,
             republish={"src": subjects.ALL_RECORDS, "dest": subjects.PUBLIC_RESULTS},
         ),
     ]
@@ -124,6 +122,9 @@ async def set_up(bus: Bus, settings: StreamSettings) -> None:
         except ApiRefused as error:
             if error.err_code != NAME_IN_USE:
                 raise
+            there = (await bus.api(f"STREAM.INFO.{config['name']}"))["config"]
+            if there.get("deny_delete"):  # of an older version, and for ever: its sessions only go by age
+                config["deny_delete"] = True
             await bus.api(f"STREAM.UPDATE.{config['name']}", config)
     for stream, config in consumers():
         await _make(bus, stream, config)
