@@ -185,8 +185,9 @@ class Browser:
         self._stopped = True
         if self._replacing is not None:
             await end(self._replacing)
-        if self._starting is not None:
-            await asyncio.wait({self._starting}, timeout=STARTING_S)
+        if (starting := self._starting) is not None:
+            await asyncio.wait({starting}, timeout=STARTING_S)
+            await end(starting)
         await end(*self._closing)
         for chromium in list(self._running):
             await chromium.close()
