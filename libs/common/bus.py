@@ -291,6 +291,10 @@ class Bus:
             removed += sum(await asyncio.gather(*(self.remove(stream, stored.sequence) for stored in batch)))
         return removed
 
+    async def probe(self, stream: str, unused: str) -> None:
+        """Has `stream` purge `unused`, a subject of it that nothing is ever on; raises where it cannot write."""
+        await self.api(f"STREAM.PURGE.{stream}", {"filter": unused})
+
     async def remove(self, stream: str, sequence: int) -> bool:
         """Removes one message for good; returns whether there was one."""
         try:

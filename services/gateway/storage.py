@@ -13,7 +13,6 @@ from libs.common.errors import BrokerUnavailable, PermissionRefused, PublishRefu
 from libs.common.session_log import SessionLog
 from libs.common.tasks import end
 
-NOTHING = subjects.records_of("nobody")  # no session has such an id
 ROOM_BYTES = 64 * 1024  # with less room than this the bucket refuses the larger records
 QUIET_FACTOR = 5  # while nobody follows a session it is looked this much less often
 ANSWER_S = 2.0
@@ -104,7 +103,7 @@ class Storage:
         if before in (-1, newest):
             with suppress(PermissionRefused):  # a gateway that may not is told by its own requests only
                 async with asyncio.timeout(ANSWER_S):
-                    await self.session_log.bus.purge(subjects.RESULTS, NOTHING)
+                    await self.session_log.bus.probe(subjects.RESULTS, subjects.NO_RECORD)
 
 
 @asynccontextmanager
