@@ -12,6 +12,7 @@ from libs.common import subjects
 from libs.common.bus import Bus
 from libs.common.errors import BrokerUnavailable, MalformedMessage, PublishRefused, StreamMissing
 from libs.common.messages import RequestRecord, decode
+from libs.common.tasks import end
 from services.dedup.deadline import GRACE_S
 
 CHECK_S = 15.0
@@ -32,16 +33,22 @@ class Room:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Looks from time to time, until `stop`; replicas do so at different times."""
+        looking = asyncio.create_task(self._look(), name="make room")
         stopping = asyncio.create_task(stop.wait(), name="stop making room")
         try:
-            while not stop.is_set():
-                await asyncio.wait({stopping}, timeout=CHECK_S * random.uniform(0.5, 1.5))
-                try:
-                    await self.make()
-                except (BrokerUnavailable, PublishRefused, StreamMissing) as error:
-                    log.warning("cannot make room in the session log now", error=str(error))
+            await asyncio.wait({looking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if looking.done():
+                looking.result()
         finally:
-            stopping.cancel()
+            await end(looking, stopping)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S * random.uniform(0.5, 1.5))
+            try:
+                await self.make()
+            except (BrokerUnavailable, PublishRefused, StreamMissing) as error:
+                log.warning("cannot make room in the session log now", error=str(error))
 
     async def make(self) -> int:
         """Removes the logs of the oldest sessions if the bucket is nearly full; returns how many went."""
