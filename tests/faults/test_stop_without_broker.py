@@ -19,7 +19,7 @@ ENDING_S = 9.0  # beyond the drain: what is told to the broker in vain, the brow
 
 @pytest.mark.xfail(
     strict=True,
-    reason="dedup takes 34 s: `Room.run` makes room once more after `stop` is set, and waits half a minute for an answer",
+    reason="dedup takes 34 s: `Room.run` asks once more after `stop`, and waits half a minute for an answer",
 )
 @pytest.mark.parametrize("hole", [False, True], ids=["refused", "silent"])
 async def test_services_that_cannot_reach_their_broker_stop_in_time_all_the_same(
