@@ -36,7 +36,7 @@ class CrawlerSettings(UpstreamSettings, frozen=True, kw_only=True):
     ] = 3600.0
     browser_max_sessions: Annotated[
         int, Meta(ge=0, description="searches that one Chromium serves before another takes its place; 0: no limit")
-    ] = 500
+    ] = 200
     browser_max_mb: Annotated[
         int,
         Meta(ge=0, description="memory of a Chromium with its driver, beyond which another takes its place; 0: any"),
