@@ -17,10 +17,6 @@ from tests.tcp_proxy import TcpProxy
 ENDING_S = 9.0  # beyond the drain: what is told to the broker in vain, the browser's end, on a busy machine
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="dedup takes 34 s: `Room.run` asks once more after `stop`, and waits half a minute for an answer",
-)
 @pytest.mark.parametrize("hole", [False, True], ids=["refused", "silent"])
 async def test_services_that_cannot_reach_their_broker_stop_in_time_all_the_same(
     site: RunningSite, broker: Broker, monkeypatch: pytest.MonkeyPatch, hole: bool
