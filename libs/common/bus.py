@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 import nats
@@ -93,6 +94,7 @@ class Bus:
         self._acks: dict[str, _Waiting] = {}
         self._refused_at = float("-inf")  # a permission, last
         self._tokens = itertools.count()
+        self._purging: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._inbox = ""
         self._sweeper: asyncio.Task[None] | None = None
         self.reconnects = 0
@@ -287,8 +289,9 @@ class Bus:
         been given and not acknowledged, of other sessions too (2.14 and 2.15, tests/integration/test_purge.py).
         """
         removed = 0
-        while batch := await self.read(stream, pattern, 1, PURGE_BATCH):
-            removed += sum(await asyncio.gather(*(self.remove(stream, stored.sequence) for stored in batch)))
+        async with self._purging.setdefault(f"{stream} {pattern}", asyncio.Lock()):  # those who come after find none
+            while batch := await self.read(stream, pattern, 1, PURGE_BATCH):
+                removed += sum(await asyncio.gather(*(self.remove(stream, stored.sequence) for stored in batch)))
         return removed
 
     async def probe(self, stream: str, unused: str) -> None:

@@ -52,9 +52,7 @@ class Sessions:
         sequence = 0
         try:
             async with asyncio.timeout(PATIENCE_S):
-                sequence = await self.session_log.create(
-                    session, subjects.REQUEST, RequestRecord(request=request), patience_s=PATIENCE_S
-                )
+                sequence = await self._written(session, RequestRecord(request=request))
                 with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
                     await self.session_log.bus.publish(
                         subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
@@ -67,6 +65,15 @@ class Sessions:
             raise
         log.info("session begun", session=session, query=request.query, result_limit=result_limit)
         return Begun(session, sequence)
+
+    async def _written(self, session: str, record: RequestRecord) -> int:
+        try:
+            return await self.session_log.create(session, subjects.REQUEST, record, patience_s=PATIENCE_S)
+        except AlreadyExists:  # nobody else has this id: the first try was stored, and its acknowledgement lost
+            there = await self.session_log.get(session, subjects.REQUEST)
+            if there is None:
+                raise BrokerUnavailable("the request was stored and cannot be read yet") from None
+            return there.sequence
 
     async def _never_began(self, session: str) -> None:
         """Closes a session that its client will not hear of, so that nobody works on it if the request came through."""
