@@ -43,6 +43,7 @@ PURGE_BATCH = 128
 LAG_S = 0.02  # how long a replica that lags is given to catch up, each time
 HEADER_FRAME_BYTES = 16  # of NATS headers, beside names and values
 REFUSED_FOR_S = 20.0  # a refused permission makes a service unready for so long; what needs it tries more often
+LINK_DOWN = (nats.errors.Error, OSError, RuntimeError)  # the last is uvloop's word for a transport that is gone
 MIN_SERVER = (2, 11)  # subject-scoped expected sequences and batched direct gets
 
 
@@ -100,6 +101,7 @@ class Bus:
         self.reconnects = 0
         self.lost = ""  # why the connection was closed for good, where it was
         self._closing = False
+        self.owner: asyncio.Task[Any] | None = None  # who is ended when the connection is lost
 
     @property
     def connected(self) -> bool:
@@ -167,7 +169,7 @@ class Bus:
         try:
             await self.client.publish(subject, body, reply=token, headers=headers)
             return await future
-        except (nats.errors.Error, OSError) as error:
+        except LINK_DOWN as error:
             raise BrokerUnavailable(f"{subject}: {error or type(error).__name__}") from error
         finally:
             self._acks.pop(token, None)
@@ -176,7 +178,7 @@ class Bus:
         """Core NATS: whoever listens now hears it, at most once."""
         try:
             await self.client.publish(subject, body, headers=headers)
-        except nats.errors.Error as error:
+        except LINK_DOWN as error:
             raise BrokerUnavailable(f"telling {subject}: {error}") from error
 
     async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
@@ -277,9 +279,9 @@ class Bus:
                     stored_at = _seconds(headers["Nats-Time-Stamp"])
                     found.append(Stored(headers["Nats-Subject"], place, stored_at, reply.data, headers))
             finally:
-                with suppress(nats.errors.Error):  # the link is down: the subscription is gone with it
+                with suppress(*LINK_DOWN):  # the subscription is gone with it
                     await subscription.unsubscribe()
-        except (TimeoutError, nats.errors.Error, OSError) as error:
+        except (TimeoutError, *LINK_DOWN) as error:
             raise BrokerUnavailable(f"reading {pattern}: {error or type(error).__name__}") from error
 
     async def purge(self, stream: str, pattern: str) -> int:
@@ -326,6 +328,7 @@ class Bus:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
+            self._check_reconnecting()
             now = loop.time()
             for token, waiting in list(self._acks.items()):
                 if now > waiting.due:
@@ -346,6 +349,22 @@ class Bus:
                     waiting.answer.set_exception(PermissionRefused(f"no permission to publish to {waiting.subject}"))
         return True
 
+    def _check_reconnecting(self) -> None:
+        """The client's task that reconnects can die of an error that it does not expect; nothing would ever follow."""
+        task = self.client._reconnection_task
+        if self.client.is_reconnecting and task is not None and task.done() and not self._closing:
+            error = None if task.cancelled() else task.exception()
+            self._lose(f"reconnecting has ended: {error!r}")
+
+    def _lose(self, why: str) -> None:
+        """Ends whoever holds this connection, which will not come back."""
+        if self.lost:
+            return
+        self.lost = why
+        log.error("the broker's connection is lost for good", why=why)
+        if self.owner is not None:
+            self.owner.cancel()
+
     async def _on_reconnect(self) -> None:
         self.reconnects += 1
         url = self.client.connected_url
@@ -361,11 +380,11 @@ class Bus:
             if self.client.is_connected:
                 async with asyncio.timeout(ATTEMPT_S):
                     await self.client.flush()
-        except (TimeoutError, nats.errors.Error, OSError, RuntimeError) as error:
+        except (TimeoutError, *LINK_DOWN) as error:
             log.warning("closing without a last flush", error=str(error))
         try:
             await self.client.close()
-        except (nats.errors.Error, OSError, RuntimeError) as error:  # uvloop's word for a transport that is gone
+        except LINK_DOWN as error:
             log.info("the connection was gone before it was closed", error=str(error))
 
 
@@ -395,14 +414,11 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
         elif not bus._refused(str(error)):
             log.warning("broker connection", error=str(error) or type(error).__name__)
 
-    owner = asyncio.current_task()
+    bus.owner = owner = asyncio.current_task()
 
     async def closed() -> None:
         if not bus._closing and bus._inbox:
-            bus.lost = str(client.last_error or "for no reason given")
-            log.error("the broker's connection was closed for good", why=bus.lost)
-            assert owner is not None
-            owner.cancel()
+            bus._lose(str(client.last_error or "for no reason given"))
 
     async def disconnected() -> None:
         if not client.is_closed:
@@ -425,8 +441,9 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
                 ping_interval=PING_EVERY_S,
                 max_outstanding_pings=2,
             )
-    except (TimeoutError, nats.errors.Error, OSError) as error:
-        await client.close()
+    except (TimeoutError, *LINK_DOWN) as error:
+        with suppress(*LINK_DOWN):
+            await client.close()
         why = str(error) or "no answer"
         where = without_password(settings.nats_url)
         raise StartFailed(f"no broker at {where} ({why}); start nats-server with JetStream, or set NATS_URL") from error

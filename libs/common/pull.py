@@ -216,9 +216,9 @@ class PullLoop:
             await asyncio.wait(left, timeout=2)
 
 
-def suspects_loop(bus: Bus, stage: str, lane: Answering) -> PullLoop:
-    """The loop over a stage's suspects: one at a time."""
-    return PullLoop(bus, subjects.QUARANTINE, subjects.SUSPECTS_OF[stage], lane, slots=1)
+def suspects_loop(bus: Bus, stage: str, lane: Answering, slots: int) -> PullLoop:
+    """The loop over a stage's suspects."""
+    return PullLoop(bus, subjects.QUARANTINE, subjects.SUSPECTS_OF[stage], lane, slots=slots)
 
 
 async def run_loops(stop: asyncio.Event, drain_s: float, *loops: PullLoop) -> None:

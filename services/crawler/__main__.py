@@ -52,7 +52,7 @@ async def work(
         handling = Handling(*parts, crawls.handle, crawls.give_up, suspect_from=SUSPECT_FROM)
         async with quarantine(*parts, crawls.give_up, suspects_module, settings, LONGEST_CRAWL_S) as lane:
             requests = PullLoop(bus, subjects.SEARCHES, subjects.CRAWLER, handling, slots=settings.sessions)
-            suspects = suspects_loop(bus, subjects.CRAWLER, lane)
+            suspects = suspects_loop(bus, subjects.CRAWLER, lane, settings.sessions)
             checks = {
                 "running": lambda: not stop.is_set(),
                 "permissions": lambda: bus.permitted,

@@ -1,4 +1,4 @@
-"""The crawler's process for suspects, run by the service: one request at a time, in a browser of its own."""
+"""The crawler's process for suspects, run by the service: requests come by standard input."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import msgspec
 from libs.common.bus import Bus, connect
 from libs.common.cancelled import Cancelled
 from libs.common.lifecycle import run_service
-from libs.common.quarantine import SUSPECT_STILL_S, serve_suspects
 from libs.common.session_log import session_log
 from libs.common.settings import load
+from libs.common.suspects import STILL_S, serve_suspects
 from services.crawler.browser import Browser
 from services.crawler.crawl import Crawls, Read
 from services.crawler.reading import read
@@ -22,7 +22,7 @@ from services.crawler.settings import CrawlerSettings
 
 async def serve(settings: CrawlerSettings, _stop: asyncio.Event) -> None:
     """Until standard input ends."""
-    settings = msgspec.structs.replace(settings, sessions=1, warm_contexts=0)
+    settings = msgspec.structs.replace(settings, warm_contexts=0)
     async with connect(settings, "crawler suspects") as bus, Browser(settings) as browser:
         await crawl_suspects(bus, settings, partial(read, browser))
 
@@ -37,4 +37,4 @@ async def crawl_suspects(bus: Bus, settings: CrawlerSettings, read: Read) -> Non
 
 if __name__ == "__main__":
     settings = load(CrawlerSettings, "python -m services.crawler.suspects", __doc__ or "")
-    sys.exit(run_service("crawler", settings, serve, SUSPECT_STILL_S))
+    sys.exit(run_service("crawler", settings, serve, STILL_S))

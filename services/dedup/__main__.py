@@ -22,6 +22,7 @@ from services.dedup.room import Room
 from services.dedup.settings import DedupSettings
 
 HEALTH_PORT = 8083
+SUSPECTS_AT_ONCE = 32
 SUSPECTS = "services.dedup.suspects"
 CLOSED_AT_ONCE = 64
 
@@ -43,7 +44,7 @@ async def serve(settings: DedupSettings, stop: asyncio.Event) -> None:
         async with quarantine(*parts, outcomes.give_up, SUSPECTS, settings, settings.handle_limit_s) as lane:
             items = PullLoop(bus, subjects.DIRECT, subjects.DEDUP, handling, slots=settings.items)
             requests = PullLoop(bus, subjects.RESULTS, subjects.DEADLINES, closing, slots=CLOSED_AT_ONCE)
-            suspects = suspects_loop(bus, subjects.DEDUP, lane)
+            suspects = suspects_loop(bus, subjects.DEDUP, lane, SUSPECTS_AT_ONCE)
             checks = {
                 "running": lambda: not stop.is_set(),
                 "permissions": lambda: bus.permitted,

@@ -1,4 +1,4 @@
-"""Dedup's process for suspects, run by the service: one item at a time, by standard input."""
+"""Dedup's process for suspects, run by the service: items come by standard input."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from libs.common.bus import connect
 from libs.common.cancelled import Cancelled
 from libs.common.lifecycle import run_service
-from libs.common.quarantine import SUSPECT_STILL_S, serve_suspects
 from libs.common.session_log import SessionLog
 from libs.common.settings import load
+from libs.common.suspects import STILL_S, serve_suspects
 from services.dedup.outcome import Outcomes
 from services.dedup.settings import DedupSettings
 
@@ -25,4 +25,4 @@ async def serve(settings: DedupSettings, _stop: asyncio.Event) -> None:
 
 if __name__ == "__main__":
     settings = load(DedupSettings, "python -m services.dedup.suspects", __doc__ or "")
-    sys.exit(run_service("dedup", settings, serve, SUSPECT_STILL_S))
+    sys.exit(run_service("dedup", settings, serve, STILL_S))

@@ -20,6 +20,7 @@ from services.transformer.settings import TransformerSettings
 from services.transformer.transform import Transform
 
 HEALTH_PORT = 8082
+SUSPECTS_AT_ONCE = 32
 SUSPECTS = "services.transformer.suspects"
 
 
@@ -36,7 +37,7 @@ async def serve(settings: TransformerSettings, stop: asyncio.Event) -> None:
         )
         async with quarantine(*parts, transform.give_up, SUSPECTS, settings, settings.handle_limit_s) as lane:
             items = PullLoop(bus, subjects.RAW, subjects.TRANSFORMER, handling, slots=settings.items)
-            suspects = suspects_loop(bus, subjects.TRANSFORMER, lane)
+            suspects = suspects_loop(bus, subjects.TRANSFORMER, lane, SUSPECTS_AT_ONCE)
             checks = {
                 "running": lambda: not stop.is_set(),
                 "permissions": lambda: bus.permitted,

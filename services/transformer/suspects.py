@@ -1,4 +1,4 @@
-"""The transformer's process for suspects, run by the service: one item at a time, by standard input."""
+"""The transformer's process for suspects, run by the service: items come by standard input."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 from libs.common.bus import connect
 from libs.common.cancelled import Cancelled
 from libs.common.lifecycle import run_service
-from libs.common.quarantine import SUSPECT_STILL_S, serve_suspects
 from libs.common.settings import load
+from libs.common.suspects import STILL_S, serve_suspects
 from services.transformer.resolver import Resolver
 from services.transformer.settings import TransformerSettings
 from services.transformer.transform import Transform
@@ -25,4 +25,4 @@ async def serve(settings: TransformerSettings, _stop: asyncio.Event) -> None:
 
 if __name__ == "__main__":
     settings = load(TransformerSettings, "python -m services.transformer.suspects", __doc__ or "")
-    sys.exit(run_service("transformer", settings, serve, SUSPECT_STILL_S))
+    sys.exit(run_service("transformer", settings, serve, STILL_S))

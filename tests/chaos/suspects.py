@@ -7,8 +7,8 @@ import sys
 
 from libs.common.bus import connect
 from libs.common.lifecycle import run_service
-from libs.common.quarantine import SUSPECT_STILL_S
 from libs.common.settings import load
+from libs.common.suspects import STILL_S
 from services.crawler.suspects import crawl_suspects
 from tests.chaos.crawler import Catalogue, CatalogueSettings
 
@@ -21,4 +21,4 @@ async def serve(settings: CatalogueSettings, _stop: asyncio.Event) -> None:
 
 if __name__ == "__main__":
     settings = load(CatalogueSettings, "python -m tests.chaos.suspects", __doc__ or "")
-    sys.exit(run_service("crawler", settings, serve, SUSPECT_STILL_S))
+    sys.exit(run_service("crawler", settings, serve, STILL_S))

@@ -8,7 +8,7 @@ import signal
 
 from libs.common.delivery import Delivery
 from libs.common.errors import BrokerUnavailable, MalformedMessage
-from libs.common.quarantine import serve_suspects
+from libs.common.suspects import serve_suspects
 
 
 async def handler(delivery: Delivery) -> None:

@@ -66,7 +66,7 @@ async def lane(bus: Bus, session: str) -> AsyncIterator[Lane]:
     parts = (bus, subjects.TRANSFORMER, subjects.RAW_TEMPLATE, lane.give_up)
     stop = asyncio.Event()
     async with quarantine(*parts, CHILD, Settings(), LIMIT_S) as lane.quarantine:
-        running = asyncio.create_task(suspects_loop(bus, subjects.TRANSFORMER, lane.quarantine).run(stop, 2.0))
+        running = asyncio.create_task(suspects_loop(bus, subjects.TRANSFORMER, lane.quarantine, 4).run(stop, 2.0))
         yield lane
         stop.set()
         await running

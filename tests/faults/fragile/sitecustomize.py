@@ -40,4 +40,4 @@ class Fragile:
 
 
 if os.environ.get("FRAGILE_ITEM"):
-    sys.meta_path.insert(0, Fragile)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Fragile)

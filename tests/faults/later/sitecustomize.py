@@ -34,4 +34,4 @@ class Later:
         return spec
 
 
-sys.meta_path.insert(0, Later)  # type: ignore[arg-type]
+sys.meta_path.insert(0, Later)
