@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ from libs.common.errors import (
 )
 from libs.common.refusal import NO_MESSAGE, NO_STREAM, ApiError, ApiRefused, refusal
 from libs.common.settings import Settings, without_password
+from libs.common.tasks import end
 
 CONNECT_PATIENCE_S = 10.0
 PING_EVERY_S = 3  # two unanswered pings: a dead link is noticed within 9 s; the client's default is minutes
@@ -95,6 +96,7 @@ class Bus:
         self._acks: dict[str, _Waiting] = {}
         self._refused_at = float("-inf")  # a permission, last
         self._tokens = itertools.count()
+        self._background: set[asyncio.Task[None]] = set()
         self._purging: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._inbox = ""
         self._sweeper: asyncio.Task[None] | None = None
@@ -312,6 +314,12 @@ class Bus:
 
     # its own life
 
+    def background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Has `work` done that nobody waits for; what is left of it ends with the connection."""
+        task = asyncio.create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
     async def _start(self) -> None:
         self._inbox = self.client.new_inbox()
 
@@ -372,6 +380,7 @@ class Bus:
 
     async def _close(self) -> None:
         self._closing = True
+        await end(*self._background)
         if self._sweeper is not None:
             self._sweeper.cancel()
             with suppress(asyncio.CancelledError):

@@ -38,7 +38,8 @@ ALL_RECORDS = f"$KV.{RESULTS_BUCKET}.>"
 ALL_REQUEST_RECORDS = f"$KV.{RESULTS_BUCKET}.*.request"
 ALL_SUSPECTS = "quarantine.>"
 ALL_DEAD_LETTERS = "dead.>"
-NO_RECORD = f"$KV.{RESULTS_BUCKET}.nobody"  # a subject of the bucket that no record, and no durable's filter, is on
+NO_LEASE = "media.lease.nobody.nobody"  # a subject of RAW that no message, and no durable's filter, is on
+NO_RECORD = f"$KV.{RESULTS_BUCKET}.nobody"  # the same of the bucket
 PUBLIC_RESULTS = "results.>"  # where the bucket republishes its records, for other services
 ALL_CANCELS = "search.cancel.*"  # core NATS: a session id whose work is to stop at once
 

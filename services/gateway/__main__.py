@@ -31,7 +31,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             checks = {
                 "running": lambda: not stop.is_set(),
                 "tail": lambda: log.tail.alive,
-                "storage": lambda: stored.trouble is None,
+                "storage": lambda: stored.storing,
             }
             async with client_server(gateway_app(endpoint, checks), sock, settings.drain_timeout_s):
                 host, port = sock.getsockname()[:2]

@@ -70,13 +70,13 @@ class Connection:
         """Until the client leaves or is closed."""
         receiving = asyncio.create_task(self._receive(), name="receive")
         stuck = asyncio.create_task(self.sender.stuck.wait(), name="stuck")
-        self.storage.listeners.add(self._storage_changed)
+        self.storage.listen(self._storage_changed)
         try:
             await asyncio.wait({receiving, stuck}, return_when=asyncio.FIRST_COMPLETED)
             if receiving.done():
                 receiving.result()
         finally:
-            self.storage.listeners.discard(self._storage_changed)
+            self.storage.leave(self._storage_changed)
             tasks = [receiving, stuck, *self._tasks]
             for task in tasks:
                 task.cancel()

@@ -10,7 +10,14 @@ from typing import NamedTuple
 import structlog
 
 from libs.common import subjects
-from libs.common.errors import BrokerUnavailable, PinstreamError, PublishRefused, SequenceUnknown, SessionUnknown
+from libs.common.errors import (
+    BrokerUnavailable,
+    PinstreamError,
+    PublishRefused,
+    SequenceUnknown,
+    SessionUnknown,
+    StreamMissing,
+)
 from libs.common.frames import AnyFrame, Completed, Progress, Summary, VideoFrame
 from libs.common.messages import RequestRecord, VideoRecord
 from libs.common.session_log import SessionLog
@@ -85,7 +92,7 @@ class Following:
             except BrokerUnavailable as error:
                 log.warning("cannot follow a session now", session=self.session, error=str(error))
                 await asyncio.sleep(RETRY_S)
-        await self._tidy()
+        self.session_log.bus.background(self._tidy(), f"tidy {self.session}")
 
     async def _check(self) -> None:
         if await self.session_log.get(self.session, subjects.REQUEST) is None:
@@ -138,5 +145,5 @@ class Following:
         """Makes room: nobody needs the raw media of a session that is over. Its fence stays."""
         try:
             await self.session_log.bus.purge(subjects.RAW, subjects.raw_of(self.session))
-        except (BrokerUnavailable, PublishRefused) as error:
+        except (BrokerUnavailable, PublishRefused, StreamMissing) as error:
             log.info("raw media are left to age", session=self.session, error=str(error))

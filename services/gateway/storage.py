@@ -21,6 +21,13 @@ UNREACHABLE = "the broker cannot be reached"
 NOT_STORING = "the broker does not store what it is given; its disk may be full"
 NO_PLACE = "the broker has no place for results; its streams are not set up"
 NO_ROOM = "the broker has no room left for results"
+NO_ROOM_BETWEEN = {
+    subjects.RAW: "the broker has no room left for raw media",
+    subjects.DIRECT: "the broker has no room left for resolved media",
+}
+
+PLACES = {subjects.RESULTS: NO_ROOM, **NO_ROOM_BETWEEN}
+UNUSED = {subjects.RESULTS: subjects.NO_RECORD, subjects.RAW: subjects.NO_LEASE}  # what no durable's filter takes
 
 log = structlog.get_logger()
 
@@ -37,7 +44,7 @@ def trouble_of(error: BrokerUnavailable | PublishRefused, *, connected: bool) ->
 
 
 class Storage:
-    """Looks at an interval. `trouble` says what is the matter, None while all is well; `listeners` hear of changes.
+    """Looks at an interval. `trouble` says what is the matter, None while all is well.
 
     Records that come are proof enough. Where none does, nothing is purged, which a broker refuses whose disk was full
     (2.14 and 2.15, until they are started anew): it reads and answers as ever, and lets whoever writes wait.
@@ -47,9 +54,25 @@ class Storage:
         self.session_log = session_log
         self.check_s = check_s
         self.trouble: str | None = None
-        self.listeners: set[Listener] = set()
-        self._newest = -1
+        self._listeners: set[Listener] = set()
+        self._wanted = asyncio.Event()
+        self._newest: dict[str, int] = {}  # by stream
         self._suspect = False
+
+    @property
+    def storing(self) -> bool:
+        """Whether records are stored: this gateway can do its part, whatever the queues between others hold."""
+        return self.trouble is None or self.trouble in NO_ROOM_BETWEEN.values()
+
+    def listen(self, listener: Listener) -> None:
+        """Calls `listener` with the trouble that begins, and with None when it is over."""
+        if not self._listeners:
+            self._wanted.set()
+        self._listeners.add(listener)
+
+    def leave(self, listener: Listener) -> None:
+        """No more."""
+        self._listeners.discard(listener)
 
     async def watch(self) -> None:
         """Until cancelled."""
@@ -60,8 +83,11 @@ class Storage:
                 log.exception("cannot tell whether the broker stores records")
                 trouble = self.trouble
             self._found(trouble)
-            quiet = not (self.listeners or self._suspect)
-            await asyncio.sleep(self.check_s * (QUIET_FACTOR if quiet else 1))
+            quiet = not (self._listeners or self._suspect)
+            self._wanted.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.check_s * (QUIET_FACTOR if quiet else 1)):
+                    await self._wanted.wait()
 
     def _found(self, trouble: str | None) -> None:
         """One failure may be a restart of the broker; the second in a row is trouble."""
@@ -74,7 +100,7 @@ class Storage:
             log.error("no records are stored", why=told)
         else:
             log.info("records are stored again")
-        for listener in list(self.listeners):
+        for listener in list(self._listeners):
             listener(told)
 
     async def _look(self) -> str | None:
@@ -83,12 +109,11 @@ class Storage:
         if not bus.connected:
             return UNREACHABLE
         try:
-            async with asyncio.timeout(ANSWER_S):
-                info = await bus.api(f"STREAM.INFO.{subjects.RESULTS}", patience_s=ANSWER_S)
-            limit, held = info["config"]["max_bytes"], info["state"]["bytes"]
-            if 0 < limit < held + ROOM_BYTES:
-                return NO_ROOM
-            await self._prove(info["state"]["last_seq"])
+            for stream, full in PLACES.items():
+                newest, has_room = await self._room(stream)
+                if not has_room:
+                    return full
+                await self._prove(stream, newest)
         except StreamMissing:
             return NO_PLACE
         except PublishRefused:
@@ -97,13 +122,20 @@ class Storage:
             return UNREACHABLE
         return None
 
-    async def _prove(self, newest: int) -> None:
+    async def _room(self, stream: str) -> tuple[int, bool]:
+        """The newest sequence of a stream, and whether it has room."""
+        async with asyncio.timeout(ANSWER_S):
+            info = await self.session_log.bus.api(f"STREAM.INFO.{stream}", patience_s=ANSWER_S)
+        limit, held = info["config"]["max_bytes"], info["state"]["bytes"]
+        return int(info["state"]["last_seq"]), not 0 < limit < held + ROOM_BYTES
+
+    async def _prove(self, stream: str, newest: int) -> None:
         """Raises where nothing was stored since the last look, and nothing can be."""
-        before, self._newest = self._newest, newest
-        if before in (-1, newest):
+        before, self._newest[stream] = self._newest.get(stream, newest), newest
+        if before == newest and stream in UNUSED:
             with suppress(PermissionRefused):  # a gateway that may not is told by its own requests only
                 async with asyncio.timeout(ANSWER_S):
-                    await self.session_log.bus.probe(subjects.RESULTS, subjects.NO_RECORD)
+                    await self.session_log.bus.probe(stream, UNUSED[stream])
 
 
 @asynccontextmanager

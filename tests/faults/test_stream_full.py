@@ -46,10 +46,6 @@ async def test_sessions_wait_while_a_stream_is_full_and_then_complete_exactly(
     assert (await bus.api(f"STREAM.INFO.{subjects.DEAD_LETTERS}"))["state"]["messages"] == 0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="only a crawl that has begun says that it waits for room in RAW; nobody says so of its lease, nor of DIRECT",
-)
 @pytest.mark.parametrize("stream", [subjects.RAW, subjects.DIRECT])
 async def test_every_client_whose_session_waits_for_room_in_a_stream_is_told(
     site: RunningSite, broker: Broker, bus: Bus, stream: str

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
 from libs.client.broker import Broker
 from libs.common.bus import Bus
 from tests.fake_pinterest import RunningSite
@@ -18,10 +16,6 @@ async def test_without_a_fault_the_system_here_is_exact(site: RunningSite, broke
         await watch.exact()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="its raw media go one by one now, in the task that follows it, which ends when the client leaves",
-)
 async def test_the_raw_media_of_a_session_that_is_over_go_though_its_client_leaves_at_once(
     site: RunningSite, broker: Broker, bus: Bus
 ) -> None:
