@@ -30,6 +30,7 @@ from libs.common.errors import (
     StartFailed,
     StreamMissing,
     TooLarge,
+    Unsendable,
 )
 from libs.common.refusal import NO_MESSAGE, NO_STREAM, ApiError, ApiRefused, refusal
 from libs.common.settings import Settings, without_password
@@ -44,6 +45,7 @@ PURGE_BATCH = 128
 LAG_S = 0.02  # how long a replica that lags is given to catch up, each time
 HEADER_FRAME_BYTES = 16  # of NATS headers, beside names and values
 REFUSED_FOR_S = 20.0  # a refused permission makes a service unready for so long; what needs it tries more often
+UNSENDABLE = (nats.errors.BadHeaderError, nats.errors.BadSubjectError, nats.errors.MaxPayloadError)
 LINK_DOWN = (nats.errors.Error, OSError, RuntimeError)  # the last is uvloop's word for a transport that is gone
 MIN_SERVER = (2, 11)  # subject-scoped expected sequences and batched direct gets
 
@@ -86,6 +88,17 @@ class _PubAck(msgspec.Struct):
 
 
 _ack_decoder = msgspec.json.Decoder(_PubAck)
+
+
+class _Client(Client):
+    """Bears subjects that are not UTF-8, which a server takes: the client's reader would die of one."""
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        shown = subject.decode("utf-8", "backslashreplace").encode()
+        message: Msg = super()._build_message(sid, shown, reply, data, headers)
+        return message
 
 
 class Bus:
@@ -171,6 +184,8 @@ class Bus:
         try:
             await self.client.publish(subject, body, reply=token, headers=headers)
             return await future
+        except UNSENDABLE as error:
+            raise Unsendable(f"{subject}: {type(error).__name__} {error}") from error
         except LINK_DOWN as error:
             raise BrokerUnavailable(f"{subject}: {error or type(error).__name__}") from error
         finally:
@@ -273,6 +288,8 @@ class Bus:
                         reply = await replies.get()
                     headers = reply.headers or {}
                     status = headers.get("Status")
+                    if "Nats-Sequence" in headers:
+                        status = None  # a header of the message's own
                     if status in ("204", "404"):
                         return found
                     if status is not None:
@@ -287,15 +304,19 @@ class Bus:
             raise BrokerUnavailable(f"reading {pattern}: {error or type(error).__name__}") from error
 
     async def purge(self, stream: str, pattern: str) -> int:
-        """Removes the messages matching `pattern`; returns how many there were.
+        """Removes the messages matching `pattern`, the oldest last; returns how many there were.
 
         One by one: after a purge with a filter nats-server forgets, when it is started again, what its consumers had
         been given and not acknowledged, of other sessions too (2.14 and 2.15, tests/integration/test_purge.py).
         """
+        found: list[int] = []
         removed = 0
         async with self._purging.setdefault(f"{stream} {pattern}", asyncio.Lock()):  # those who come after find none
-            while batch := await self.read(stream, pattern, 1, PURGE_BATCH):
-                removed += sum(await asyncio.gather(*(self.remove(stream, stored.sequence) for stored in batch)))
+            while batch := await self.read(stream, pattern, (found[-1] if found else 0) + 1, PURGE_BATCH):
+                found += [stored.sequence for stored in batch]
+            parts = [found[at : at + PURGE_BATCH] for at in range(1, len(found), PURGE_BATCH)]
+            for part in (*parts, found[:1]):
+                removed += sum(await asyncio.gather(*(self.remove(stream, one) for one in part)))
         return removed
 
     async def probe(self, stream: str, unused: str) -> None:
@@ -412,7 +433,7 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
     It reconnects for ever, but for errors after which a server will not have it back: then the task that is inside the
     context is cancelled and BrokerUnavailable raised.
     """
-    client = Client()
+    client = _Client()
     bus = Bus(client)
 
     async def failed(error: Exception) -> None:

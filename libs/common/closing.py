@@ -38,7 +38,7 @@ async def close(
         if fence is not None:
             raise
     emitted, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session), at_least=ended_at)
-    items = {subjects.item_key(subject).item for subject in emitted}
+    items = subjects.items_in(emitted)
     known = b"".join(sorted(map(fingerprint, items))) if len(items) <= MOST_FINGERPRINTS else b""
     record = CrawledRecord(reason=ending.reason, items=len(items), message=ending.message, fingerprints=known)
     with suppress(AlreadyExists):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import NamedTuple
 
 from libs.common import subjects
 from libs.common.bus import Bus, Stored
-from libs.common.errors import AlreadyExists, PinstreamError
+from libs.common.errors import AlreadyExists, PinstreamError, Unsendable
 
 REASON = "Pinstream-Reason"
 CUT = "Pinstream-Size"  # of a body that was too large to be kept whole: its size, bytes
 KEPT_PREFIX = "Original-"
 ROOM_BYTES = 16 * 1024  # for the headers of a dead letter, whose body may be as large as the broker takes
 READ_BATCH = 64  # letters may be a megabyte each
+
+
+_sendable = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # names of headers, as HTTP has them
 
 
 class NotReplayable(PinstreamError):
@@ -45,7 +49,9 @@ class Letter(NamedTuple):
 def kept(headers: dict[str, str]) -> dict[str, str]:
     """Headers as they are kept with a message elsewhere: the broker would act on its own ones again."""
     return {
-        f"{KEPT_PREFIX}{name}" if name.lower().startswith("nats-") else name: value for name, value in headers.items()
+        f"{KEPT_PREFIX}{name}" if name.lower().startswith("nats-") else name: value
+        for name, value in headers.items()
+        if _sendable.fullmatch(name)
     }
 
 
@@ -62,7 +68,12 @@ async def bury(bus: Bus, stage: str, subject: str, body: bytes, headers: dict[st
     room = bus.client.max_payload - ROOM_BYTES
     if len(body) > room:
         noted[CUT] = str(len(body))
-    await bus.publish(subjects.dead_letter(stage, subject), body[:room], headers=noted)
+    letter = subjects.dead_letter(stage, subject)
+    try:
+        await bus.publish(letter, body[:room], headers=noted)
+    except Unsendable:  # its headers are too large, or of a kind that the client does not send
+        own = {name: noted[name] for name in (REASON, CUT) if name in noted}
+        await bus.publish(letter, body[:room], headers=own)
 
 
 async def letters(bus: Bus, after: int = 0) -> AsyncIterator[Letter]:

@@ -18,6 +18,14 @@ class Delivery(NamedTuple):
     ack_subject: str
 
 
+ACK_PREFIX = "$JS.ACK."
+
+
+def is_delivery(reply: str) -> bool:
+    """Whether a message with this reply subject comes out of a stream: what a consumer itself says has another."""
+    return reply.startswith(ACK_PREFIX)
+
+
 def delivery_of(subject: str, body: bytes, headers: dict[str, str] | None, reply: str) -> Delivery:
     """The delivery that a reply subject `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.…` describes."""
     parts = reply.split(".")

@@ -10,7 +10,8 @@ PinstreamError
 │   ├── AlreadyExists   the subject holds a record already
 │   ├── Fenced          a newer attempt or the end of the crawl has been recorded
 │   ├── StreamFull      no room; later there may be
-│   ├── TooLarge        more bytes than the broker takes, now and later
+│   ├── Unsendable      it cannot be sent, now or later
+│   │   └── TooLarge    more bytes than the broker takes
 │   └── PermissionRefused  this user may not; somebody has to change the broker's configuration
 ├── CrawlFailed         the site or the browser ended the crawl; carries the reason
 ├── SessionCancelled    the client asked to stop; nothing more is to be done for the session
@@ -65,7 +66,11 @@ class StreamFull(PublishRefused):
     """The stream has no room."""
 
 
-class TooLarge(PublishRefused):
+class Unsendable(PublishRefused):
+    """The message cannot be sent."""
+
+
+class TooLarge(Unsendable):
     """The message is larger than the broker takes."""
 
 

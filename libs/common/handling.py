@@ -32,7 +32,7 @@ from libs.common.errors import (
     PublishRefused,
     SessionCancelled,
     StreamMissing,
-    TooLarge,
+    Unsendable,
 )
 from libs.common.telemetry import extract, mark_failed, message_span
 
@@ -146,7 +146,7 @@ class Handling:
                 log.warning("superseded", subject=delivery.subject, why=str(error))
             case NewerVersion() | AlreadyExists() | Fenced():  # a newer version another replica may know
                 answer = await self._failed(delivery, error)
-            case MalformedMessage() | TooLarge():
+            case MalformedMessage() | Unsendable():
                 mark_failed(error)
                 answer = await self._bury(delivery, str(error))
             case BrokerUnavailable() | StreamMissing() | PublishRefused():
@@ -179,7 +179,7 @@ class Handling:
             )
         except AlreadyExists:
             pass  # moved before, and the answer was lost
-        except TooLarge as error:
+        except Unsendable as error:
             return await self._bury(delivery, str(error))
         return DONE
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import structlog
 import uvloop
 
-from libs.common.errors import StartFailed
+from libs.common.errors import BrokerUnavailable, StartFailed
 from libs.common.settings import Settings
 from libs.common.tasks import end
 from libs.common.telemetry import telemetry
@@ -59,7 +59,7 @@ async def watched(still_s: float) -> AsyncIterator[None]:
 def run_service(
     name: str, settings: S, serve: Callable[[S, asyncio.Event], Awaitable[None]], still_s: float = STILL_S
 ) -> int:
-    """Runs `serve` until a signal and returns the exit code: 0, 69 where it could not start, 70 where it broke."""
+    """Runs `serve` until a signal and returns the exit code: 0, 69 where it lacks what it needs, 70 where it broke."""
 
     async def main() -> None:
         async with watched(still_s):
@@ -70,6 +70,9 @@ def run_service(
             uvloop.run(main())
         except StartFailed as error:
             log.error("cannot start", error=str(error))
+            return EX_UNAVAILABLE
+        except BrokerUnavailable as error:
+            log.error("stopped, for the broker is lost", error=str(error))
             return EX_UNAVAILABLE
         except Exception as error:
             log.error("stopped by an error", exc_info=error)

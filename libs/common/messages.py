@@ -144,11 +144,17 @@ class RawMedia(Message, frozen=True, kw_only=True):
 
 
 class Kind(StrEnum):
-    """What a direct link opens as."""
+    """What a direct link opens as; `other` is what a newer service calls by a name that is not known here."""
 
     MP4 = "mp4"
     HLS = "hls"
     EMBED = "embed"
+    OTHER = "other"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Kind | None:
+        """A kind that a newer service has given: its record must not be lost for it."""
+        return cls.OTHER if isinstance(value, str) else None
 
 
 class Alternative(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

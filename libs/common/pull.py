@@ -17,7 +17,7 @@ import structlog
 
 from libs.common import subjects
 from libs.common.bus import Bus
-from libs.common.delivery import Delivery, delivery_of
+from libs.common.delivery import Delivery, delivery_of, is_delivery
 from libs.common.errors import BrokerUnavailable
 from libs.common.handling import HANDED_BACK
 from libs.common.refusal import NO_CONSUMER, ApiRefused
@@ -146,8 +146,8 @@ class PullLoop:
 
     async def _received(self, message: Any) -> None:
         self._heard_at = time.monotonic()
-        status = (message.headers or {}).get("Status")
-        if status is None:
+        status = None if is_delivery(message.reply) else (message.headers or {}).get("Status")
+        if is_delivery(message.reply):
             self._requested = max(0, self._requested - 1)
             await self._take(delivery_of(message.subject, message.data, message.headers, message.reply))
         elif status == "100":

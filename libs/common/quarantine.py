@@ -54,6 +54,7 @@ class Quarantine:
         self._together = 0  # handled now, in company
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self._busy = 0  # asked of the child, or about to be
         self._idle: asyncio.TimerHandle | None = None
 
     async def answer(self, delivery: Delivery) -> bytes | None:
@@ -95,17 +96,21 @@ class Quarantine:
                 raise SuspectFailed(str(died)) from died
 
     async def _ask(self, delivery: Delivery) -> None:
+        self._busy += 1
         if self._idle is not None:
             self._idle.cancel()
-        child = await self._running()
         try:
+            child = await self._running()
             async with asyncio.timeout(self.limit_s):
                 await child.ask(delivery)
         except TimeoutError:
-            child.kill()
+            if self._child is not None:
+                self._child.kill()
             raise SuspectFailed(f"it was not done within {self.limit_s:g} s") from None
         finally:
-            self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._retire)
+            self._busy -= 1
+            if self._busy == 0:
+                self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._retire)
 
     async def _running(self) -> Child:
         async with self._starting:
@@ -116,7 +121,7 @@ class Quarantine:
             return self._child
 
     def _retire(self) -> None:
-        if self._child is not None and not self._together:
+        if self._child is not None:
             self._child.dismiss()
 
     async def _end_child(self) -> None:

@@ -238,7 +238,7 @@ class SessionLog:
                 del self._followers[session]
 
     def _dispatch(self, stored: Stored) -> None:
-        followers = self._followers.get(stored.subject.split(".", 3)[2])
+        followers = self._followers.get(subjects.session_in(stored.subject))
         for follower in followers or ():
             follower.offer(stored)
 

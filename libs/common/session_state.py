@@ -52,10 +52,10 @@ class Record(NamedTuple):
 
 def record_of(stored: Stored) -> Record | None:
     """The record in `stored`, or None (and a line in the log) where it is of no kind known here."""
-    if subjects.record_key(stored.subject).kind not in _TYPES:
-        log.debug("record of an unknown kind", subject=stored.subject)
-        return None
     try:
+        if subjects.record_key(stored.subject).kind not in _TYPES:
+            log.debug("record of an unknown kind", subject=stored.subject)
+            return None
         return record_in(stored)
     except MalformedMessage as error:
         log.error("unreadable record", subject=stored.subject, error=str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from libs.common.errors import MalformedMessage
@@ -155,9 +156,16 @@ class RecordKey(NamedTuple):
 
 
 def record_key(subject: str) -> RecordKey:
-    """The parts of `$KV.results.<session>.<kind>[.<name>]`."""
-    parts = subject.split(".")
+    """The parts of `$KV.results.<session>.<kind>[.<name>]`. Raises MalformedMessage."""
+    parts = _parts(subject)
     return RecordKey(parts[2], parts[3], parts[4] if len(parts) > 4 else None)
+
+
+def _parts(subject: str) -> list[str]:
+    parts = subject.split(".")
+    if len(parts) < 4:
+        raise MalformedMessage(f"{subject[:80]!r} names no session and item")
+    return parts
 
 
 class ItemKey(NamedTuple):
@@ -168,6 +176,11 @@ class ItemKey(NamedTuple):
 
 
 def item_key(subject: str) -> ItemKey:
-    """The parts of `media.<stage>.<session>.<item>`."""
-    parts = subject.split(".")
+    """The parts of `media.<stage>.<session>.<item>`. Raises MalformedMessage."""
+    parts = _parts(subject)
     return ItemKey(parts[2], parts[3])
+
+
+def items_in(found: Iterable[str]) -> set[str]:
+    """The items of raw subjects; what is no token is nobody's item, for it can have no outcome."""
+    return {item for subject in found if TOKEN.fullmatch(item := item_key(subject).item)}

@@ -16,6 +16,7 @@ from typing import Self
 
 import msgspec
 import structlog
+from opentelemetry.context import attach
 
 from libs.common.delivery import Delivery
 from libs.common.errors import (
@@ -28,12 +29,14 @@ from libs.common.errors import (
     PublishRefused,
     SessionCancelled,
     StreamMissing,
-    TooLarge,
+    Unsendable,
 )
 from libs.common.handling import Handler, Superseded
+from libs.common.lifecycle import EX_UNAVAILABLE
 from libs.common.process import die_with_parent, how_it_ended
 from libs.common.settings import Settings, environment_of
 from libs.common.tasks import end
+from libs.common.telemetry import extract
 
 STILL_S = 15.0  # sooner than a service: whoever spins here is most likely the one that is looked for
 START_S = 30.0
@@ -70,7 +73,7 @@ _KINDS: dict[str, type[PinstreamError]] = {
     for kind in (
         NewerVersion,
         MalformedMessage,
-        TooLarge,
+        Unsendable,
         SessionCancelled,
         Superseded,
         StreamMissing,
@@ -150,15 +153,18 @@ class Child:
             await stdin.drain()
 
     async def _read(self, stdout: asyncio.StreamReader) -> None:
-        how = "in disorder"
+        how: PinstreamError = ChildDied("its process ended in disorder")
         try:
             while line := await stdout.readline():
                 self._heard(line)
-            how = how_it_ended(await self._process.wait())
+            code = await self._process.wait()
+            how = ChildDied(f"its process ended {how_it_ended(code)}")
+            if code == EX_UNAVAILABLE:
+                how = BrokerUnavailable("the process for suspects has lost the broker")
         finally:
             for waiting in self._asked.values():
                 if not waiting.done():
-                    waiting.set_exception(ChildDied(f"its process ended {how}"))
+                    waiting.set_exception(how)
 
     def _heard(self, line: bytes) -> None:
         try:
@@ -212,6 +218,7 @@ async def serve_suspects(handler: Handler) -> None:
 
 async def _answer(handler: Handler, asked: _Asked) -> None:
     kind, message = "done", ""
+    attach(extract(asked.delivery.headers))  # for this task alone
     try:
         await handler(asked.delivery)
     except Exception as error:  # the parent logs it, with the subject, and counts

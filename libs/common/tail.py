@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from libs.common.bus import Bus, Stored
-from libs.common.delivery import delivery_of
+from libs.common.delivery import delivery_of, is_delivery
 from libs.common.errors import BrokerUnavailable, PinstreamError
 
 HEARTBEAT_S = 1.0
@@ -57,6 +57,8 @@ class Tail:
         while True:
             try:
                 await self._one_consumer()
+                if self._broken.is_set():
+                    await asyncio.sleep(RETRY_S)
             except PinstreamError as error:
                 log.warning("cannot tail", stream=self.stream, error=str(error))
                 await asyncio.sleep(RETRY_S)
@@ -118,7 +120,7 @@ class Tail:
     async def _received(self, message: Any) -> None:
         self._heard_at = time.monotonic()
         headers = message.headers or {}
-        if headers.get("Status") == "100":
+        if not is_delivery(message.reply):
             await self._control(message, headers)
             return
         if self._broken.is_set():

@@ -100,8 +100,8 @@ class Attempt:
             await self._finish_closing(attempt)
             return
         self.fence = fence
-        raw, now = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
-        self.emitted = {subjects.item_key(subject).item for subject in raw}
+        raw, now = await bus.subjects_under(subjects.RAW, subjects.raw_of(session), at_least=fence.sequence)
+        self.emitted = subjects.items_in(raw)
         if self.emitted:
             self._signatures = await self._emitted_signatures()
         left_s = delivery.stored_at + self.request.deadline_s - now

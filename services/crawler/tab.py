@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from contextlib import suppress
 
 import structlog
 from playwright.async_api import Browser, BrowserContext, Error, Page, Request, Response, Route
@@ -47,6 +48,7 @@ class Tab:
     @classmethod
     async def open(cls, browser: Browser, settings: CrawlerSettings, pacer: Pacer) -> Tab:
         """A new one, nowhere yet. Raises BrowserFailed."""
+        context: BrowserContext | None = None
         try:
             context = await browser.new_context(
                 service_workers="block", accept_downloads=False, permissions=[], locale="en-US"
@@ -56,8 +58,13 @@ class Tab:
             # The feed's own requests are left out: a turn through Python costs each some milliseconds.
             feed = re.escape(f"{settings.site}/resource/")
             await context.route(re.compile(f"^(?!{feed})"), tab._on_request)
-        except Error as error:
-            raise BrowserFailed(error.message.split("\n", 1)[0]) from error
+        except BaseException as error:
+            if context is not None:
+                with suppress(Error):  # it is gone with its browser
+                    await asyncio.shield(context.close())
+            if isinstance(error, Error):
+                raise BrowserFailed(error.message.split("\n", 1)[0]) from error
+            raise
         return tab
 
     @property

@@ -29,12 +29,10 @@ class Deadlines:
         """Puts the message off until the deadline, by the broker's clock, then closes the session."""
         request = decode(delivery.body, RequestRecord).request
         due_at = delivery.stored_at + request.deadline_s + GRACE_S
-        if delivery.delivered == 1:
-            raise Later(request.deadline_s + GRACE_S)
         items, now = await self.session_log.bus.subjects_under(subjects.RAW, subjects.raw_of(request.session))
         if now < due_at:
             raise Later(due_at - now)
-        await self.close(request.session, {subjects.item_key(subject).item for subject in items})
+        await self.close(request.session, subjects.items_in(items))
         await self.session_log.bus.purge(subjects.RAW, subjects.raw_of(request.session))  # the fence stays
 
     async def give_up(self, delivery: Delivery, why: str) -> None:

@@ -10,7 +10,7 @@ import structlog
 
 from libs.common import subjects
 from libs.common.bus import Bus
-from libs.common.errors import BrokerUnavailable, MalformedMessage, PublishRefused, StreamMissing
+from libs.common.errors import MalformedMessage, PinstreamError
 from libs.common.messages import RequestRecord, decode
 from libs.common.tasks import end
 from services.dedup.deadline import GRACE_S
@@ -47,7 +47,7 @@ class Room:
             await asyncio.sleep(CHECK_S * random.uniform(0.5, 1.5))
             try:
                 await self.make()
-            except (BrokerUnavailable, PublishRefused, StreamMissing) as error:
+            except PinstreamError as error:
                 log.warning("cannot make room in the session log now", error=str(error))
 
     async def make(self) -> int:
@@ -76,7 +76,9 @@ class Room:
         while batch := await self.bus.read(subjects.RESULTS, subjects.ALL_REQUEST_RECORDS, after + 1, READ_BATCH):
             for stored in batch:
                 after = stored.sequence
-                session = subjects.record_key(stored.subject).session
+                session = subjects.session_in(stored.subject)
+                if not subjects.TOKEN.fullmatch(session):
+                    continue  # nobody's
                 try:
                     deadline_s = decode(stored.body, RequestRecord).request.deadline_s
                 except MalformedMessage:

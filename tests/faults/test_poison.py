@@ -89,6 +89,64 @@ async def test_what_is_no_message_holds_up_nobody_and_is_kept(site: RunningSite,
         await watch.still()
 
 
+async def raw_publish(url: str, *publications: bytes) -> None:
+    """Publishes what a client library would not, by the protocol itself."""
+    host, port = url.removeprefix("nats://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n' + b"".join(publications) + b"PING\r\n")
+    while b"PONG" not in await reader.readline():
+        pass
+    writer.close()
+    await writer.wait_closed()
+
+
+def with_headers(subject: bytes, headers: bytes, body: bytes) -> bytes:
+    head = b"NATS/1.0\r\n" + headers + b"\r\n\r\n"
+    return b"HPUB %s %d %d\r\n%s%s\r\n" % (subject, len(head), len(head) + len(body), head, body)
+
+
+async def test_what_looks_like_the_brokers_own_or_is_no_text_holds_up_nobody(
+    site: RunningSite, broker: Broker, bus: Bus
+) -> None:
+    """Headers that the broker uses itself, names that the client refuses to send, subjects that are not UTF-8."""
+    async with System(site.origin, broker.url) as system:
+        watch = Watch(system.ws_url, "clay pins:120 seed:strange latency:80")
+        await watch.has(3)
+        session = watch.session.encode()
+        await raw_publish(
+            broker.url,
+            *(
+                with_headers(b"%s.%s.%s" % (stage, session, name), headers, b"hello")
+                for stage in (b"media.raw", b"media.direct")
+                for name, headers in (
+                    (b"heartbeat", b"Status: 100"),
+                    (b"gone", b"Status: 404"),
+                    (b"hello", b"Status: hello"),
+                    (b"name", b"bad(name: 1"),
+                    (b"bytes", b"X: \xff\xfe"),
+                )
+            ),
+            with_headers(b"$KV.results.%s.video.%s" % (session, b"e" * 32), b"Status: 100", b"{}"),
+            with_headers(b"$KV.results.%s" % session, b"Status: 404", b"{}"),
+            b"PUB $KV.results.a=b.request 2\r\n{}\r\n",
+            b"PUB media.raw.%s.\xff\xfe 5\r\nhello\r\n" % session,
+            b"PUB media.direct.\xff.\xfe 5\r\nhello\r\n",
+            b"PUB search.requests.\xff 5\r\nhello\r\n",
+            b"PUB quarantine.transformer.foo 5\r\nhello\r\n",
+            b"PUB dead.transformer.foo 5\r\nhello\r\n",
+        )
+        async with asyncio.timeout(60):
+            await watch.task
+        assert_right(watch.videos, expected_results(watch.query))
+        names = ("heartbeat", "gone", "hello", "name", "bytes")
+        stages = (subjects.raw, subjects.direct)
+        found = await all_kept(bus, {stage(watch.session, name) for stage in stages for name in names} | {"foo"})
+        assert {"foo", f"media.raw.{watch.session}.\\xff\\xfe", "media.direct.\\xff.\\xfe"} <= set(found)
+        await watch.still()
+        again = Watch(system.ws_url, "clay pins:60 seed:after-strange")
+        await again.exact()
+
+
 async def test_a_request_that_cannot_be_read_fails_its_session_with_a_sentence(
     site: RunningSite, broker: Broker, bus: Bus
 ) -> None:

@@ -20,6 +20,8 @@ async def handler(delivery: Delivery) -> None:
             os._exit(7)
         case b"hang":
             await asyncio.Event().wait()
+        case b"long":
+            await asyncio.sleep(float(delivery.body.split(b" ")[1]))
         case b"raise":
             raise RuntimeError("as it was told")
         case b"malformed":

@@ -121,6 +121,22 @@ async def test_trouble_of_the_broker_is_not_counted_against_a_suspect(lane: Lane
     assert lane.gave_up == {}
 
 
+async def test_the_process_for_suspects_is_not_dismissed_while_one_is_handled(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("libs.common.quarantine.IDLE_S", 0.2)
+    for n in range(4):
+        await lane.add(f"quick-{n}", b"fine")
+    await lane.add("long", b"long 1.5")
+    await lane.empty()
+    assert lane.gave_up == {}
+    assert lane.quarantine is not None
+    assert lane.quarantine.handling._failures == {}
+    await wait_until(lambda: lane.children() == [], "it is ended when it has nothing to do")
+    await lane.add("later", b"fine")
+    await lane.empty()
+
+
 async def test_the_process_for_suspects_dies_with_its_parent(lane: Lane) -> None:
     await lane.add("one", b"fine")
     await lane.empty()

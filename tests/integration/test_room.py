@@ -11,6 +11,7 @@ import pytest
 from libs.client.broker import running_broker
 from libs.common import subjects
 from libs.common.bus import Bus, connect
+from libs.common.errors import BrokerUnavailable
 from libs.common.messages import Kind, RequestRecord, SearchRequest, Video, VideoRecord
 from libs.common.session_log import SessionLog
 from libs.common.settings import Settings
@@ -50,6 +51,35 @@ async def test_the_oldest_sessions_that_are_over_go_when_it_is_nearly_full(small
     assert 0 < gone < len(over)
     assert await share(small) < ENOUGH
     assert [session for session in over if await log.get(session, subjects.REQUEST) is None] == over[:gone]
+
+
+async def test_room_that_was_made_by_half_is_made_in_the_end(small: Bus) -> None:
+    log = SessionLog(small)
+    session = await begun(log, deadline_s=0.0)
+    removed: list[int] = []
+    remove = small.remove
+
+    async def dying(stream: str, sequence: int) -> bool:
+        if removed:
+            raise BrokerUnavailable("gone")
+        removed.append(sequence)
+        return await remove(stream, sequence)
+
+    small.remove = dying  # type: ignore[method-assign]
+    with pytest.raises(BrokerUnavailable):
+        await small.purge(subjects.RESULTS, subjects.records_of(session))
+    assert await log.get(session, subjects.REQUEST) is not None
+    small.remove = remove  # type: ignore[method-assign]
+    await small.purge(subjects.RESULTS, subjects.records_of(session))
+    assert (await small.subjects_under(subjects.RESULTS, subjects.records_of(session)))[0] == set()
+
+
+async def test_a_foreign_key_is_nobodys_session(small: Bus) -> None:
+    log, room = SessionLog(small), Room(small, spare_s=-5.0)
+    await small.publish("$KV.results.a=b.request", b"{}", create=True)
+    while await share(small) < FULL:
+        await begun(log, deadline_s=0.0)
+    assert await room.make() > 0
 
 
 async def test_a_session_before_its_deadline_stays_whatever_the_room(small: Bus) -> None:

@@ -8,7 +8,17 @@ import pytest
 
 from libs.common import messages
 from libs.common.errors import MalformedMessage, NewerVersion
-from libs.common.messages import CrawledRecord, Message, RawMedia, Reason, SearchRequest, decode, encode
+from libs.common.messages import (
+    CrawledRecord,
+    Kind,
+    Message,
+    RawMedia,
+    Reason,
+    SearchRequest,
+    VideoRecord,
+    decode,
+    encode,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "messages"
 TYPES = {type_.__name__: type_ for type_ in Message.__subclasses__()}
@@ -76,6 +86,11 @@ def test_a_reason_that_is_not_known_yet_counts_as_a_failure() -> None:
     assert record.reason is Reason.FAILED
     with pytest.raises(MalformedMessage, match="reason"):
         decode(b'{"version":1,"reason":7,"items":3}', CrawledRecord)
+
+
+def test_a_kind_that_is_not_known_yet_is_a_video_all_the_same() -> None:
+    body = b'{"version":1,"item":"1-0","video":{"id":"a","url":"u","kind":"dash","verified":true}}'
+    assert decode(body, VideoRecord).video.kind is Kind.OTHER
 
 
 def test_all_messages_are_frozen() -> None:
