@@ -136,8 +136,9 @@ class Connection:
                     await self.sender.send(Accepted(id=id_, session_id=begun.session, sequence=begun.sequence))
                 self._follow(begun.session, begun.sequence, id_)
             case CancelExtraction(parameters=cancelled):
+                followed = cancelled.session_id in self._following  # whose end may come while it is being cancelled
                 await self.sessions.cancel(cancelled.session_id)
-                if cancelled.session_id not in self._following and not full:
+                if not followed and not full:
                     self._follow(cancelled.session_id, 0, operation.id, completed_only=True)
             case ResumeExtraction(parameters=resumed, id=id_):
                 if resumed.session_id in self._following:

@@ -2,8 +2,9 @@
 
 Each part is held against itself: the median of its memory over a window right after the warm-up, and over one as long
 at the end. Medians, because the browser is replaced from time to time: its memory is a saw's teeth, of which two single
-samples would compare a peak with a valley, and for a moment two browsers run. Of a run of 30 minutes the warm-up and
-both windows are 5 minutes each; of a shorter one a sixth, which says little about what comes after.
+samples would compare a peak with a valley, and for a moment two browsers run. Of a run of 30 minutes or more warm-up
+and windows are 10 minutes each, so that a window holds two or three browsers (with windows of 5 minutes the young
+browser of the first was compared with an old one); of a shorter run a third, which says little of what comes after.
 """
 
 from __future__ import annotations

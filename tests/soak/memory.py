@@ -16,7 +16,7 @@ from services.crawler.footprint import footprint, tree_of
 
 EVERY_S = 10.0
 MOST_GROWTH = 0.10
-WINDOW_S = 300.0  # of a run that is long enough; else a sixth of it
+WINDOW_S = 600.0  # of a run that is long enough, else a third of it: longer than a browser lives at full load
 PARTS = ("gateway", "crawler", "driver", "chromium", "transformer", "dedup")
 FOR_INFORMATION = ("nats-server",)
 
@@ -49,7 +49,7 @@ class Growth(NamedTuple):
 
 def windows(length_s: float) -> Windows:
     """Those of a run of `length_s`: as long as the warm-up, which comes before the first."""
-    window_s = min(WINDOW_S, length_s / 6)
+    window_s = min(WINDOW_S, length_s / 3)
     return Windows((window_s, 2 * window_s), (length_s - window_s, length_s))
 
 

@@ -13,18 +13,18 @@ def grown(levels: list[float], minutes: float) -> dict[str, tuple[float, float, 
     return {part.part: (part.warm_mb, part.last_mb, part.flat) for part in memory.growth(minutes * 60)}
 
 
-def test_the_windows_of_half_an_hour_are_the_minutes_5_to_10_and_25_to_30() -> None:
-    assert windows(30 * 60) == ((300, 600), (1500, 1800))
+def test_the_windows_of_half_an_hour_are_the_minutes_10_to_20_and_20_to_30() -> None:
+    assert windows(30 * 60) == ((600, 1200), (1200, 1800))
 
 
-def test_the_windows_of_a_longer_run_stay_as_long_and_of_a_shorter_one_are_a_sixth() -> None:
-    assert windows(60 * 60) == ((300, 600), (3300, 3600))
-    assert windows(6 * 60) == ((60, 120), (300, 360))
+def test_the_windows_of_a_longer_run_stay_as_long_and_of_a_shorter_one_are_a_third() -> None:
+    assert windows(60 * 60) == ((600, 1200), (3000, 3600))
+    assert windows(6 * 60) == ((120, 240), (240, 360))
 
 
 def test_a_level_that_rises_by_more_than_a_tenth_is_not_flat() -> None:
-    assert grown([100.0] * 18 + [109.0] * 19, 6)["chromium"] == (100, 109, True)
-    assert grown([100.0] * 18 + [111.0] * 19, 6)["chromium"] == (100, 111, False)
+    assert grown([100.0] * 24 + [109.0] * 13, 6)["chromium"] == (100, 109, True)
+    assert grown([100.0] * 24 + [111.0] * 13, 6)["chromium"] == (100, 111, False)
 
 
 def test_the_teeth_of_a_saw_are_no_growth() -> None:
