@@ -26,7 +26,7 @@ from libs.common.streams import StreamSettings, consumers, set_up
 from tests.brokers import VERSIONS, binary
 from tests.wait import wait_until
 
-SESSIONS, ITEMS, ROUNDS = 10, 20, 5
+SESSIONS, ITEMS, ROUNDS = 10, 20, 4
 ANSWERED = 0.3
 PATIENCE_S = 12.0  # many times what was given out needs to come again
 NEXT = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.RAW}.{subjects.TRANSFORMER}"
