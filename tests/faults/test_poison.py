@@ -240,10 +240,10 @@ async def test_an_item_that_kills_its_handler_is_given_up_and_nothing_else_is(si
         summary = search.completed.summary
         assert (summary.found, summary.repeats, summary.unavailable) == (expected.unique - 1, expected.repeats, 1)
         async with connect(Settings(nats_url=stack.nats_url), "test") as bus:
-            found = await kept(bus)
+            stage = {"transformer": subjects.raw, "dedup": subjects.direct}[service]
+            found = await all_kept(bus, {stage(search.session_id, killer.items[0])})  # the outcome comes first
             log = SessionLog(bus)
             record = await log.get(search.session_id, subjects.UNAVAILABLE, killer.items[0])
-        stage = {"transformer": subjects.raw, "dedup": subjects.direct}[service]
         assert list(found) == [stage(search.session_id, killer.items[0])]
         assert next(iter(found.values())).reason == "its process ended by SIGKILL"
         assert record is not None
