@@ -188,7 +188,10 @@ async def test_of_several_gateways_the_first_that_is_there_is_used(unused_port: 
             assert len([found async for found in search]) == 2
             assert search.reconnects == 0
     with pytest.raises(GatewayUnreachable, match="pinstream up"):
-        [found async for found in Client(f"ws://127.0.0.1:{unused_port}/ws,ws://127.0.0.2:{unused_port}/ws").search("pots")]
+        [
+            found
+            async for found in Client(f"ws://127.0.0.1:{unused_port}/ws,ws://127.0.0.2:{unused_port}/ws").search("pots")
+        ]
     with pytest.raises(ValueError, match="address"):
         Client(" , ")
 
