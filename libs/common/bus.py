@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -24,6 +23,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from libs.common.delivery import seconds
 from libs.common.errors import (
     BrokerUnavailable,
     PermissionRefused,
@@ -250,7 +250,7 @@ class Bus:
             page = answer["state"].get("subjects") or {}
             found.update(page)
             if not page or len(found) >= answer.get("total", 0):
-                return found, _seconds(answer["ts"])
+                return found, seconds(answer["ts"])
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """The last message on `subject`, read from the stream's leader, or None."""
@@ -262,7 +262,7 @@ class Bus:
             raise
         message = answer["message"]
         return Stored(
-            message["subject"], message["seq"], _seconds(message["time"]), _base64(message.get("data", "")), {}
+            message["subject"], message["seq"], seconds(message["time"]), _base64(message.get("data", "")), {}
         )
 
     async def read(self, stream: str, pattern: str, sequence: int, batch: int) -> list[Stored]:
@@ -295,7 +295,7 @@ class Bus:
                     if status is not None:
                         raise BrokerUnavailable(f"reading {pattern}: {status} {headers.get('Description', '')}")
                     place = int(headers["Nats-Sequence"])
-                    stored_at = _seconds(headers["Nats-Time-Stamp"])
+                    stored_at = seconds(headers["Nats-Time-Stamp"])
                     found.append(Stored(headers["Nats-Subject"], place, stored_at, reply.data, headers))
             finally:
                 with suppress(*LINK_DOWN):  # the subscription is gone with it
@@ -416,10 +416,6 @@ class Bus:
             await self.client.close()
         except LINK_DOWN as error:
             log.info("the connection was gone before it was closed", error=str(error))
-
-
-def _seconds(iso: str) -> float:
-    return datetime.fromisoformat(iso).timestamp()
 
 
 def _base64(text: str) -> bytes:

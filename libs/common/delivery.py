@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import NamedTuple
 
 
@@ -31,4 +32,10 @@ def delivery_of(subject: str, body: bytes, headers: dict[str, str] | None, reply
     parts = reply.split(".")
     at = 4 if len(parts) <= 9 else 6
     delivered, sequence, consumer_sequence, stored_ns = (int(part) for part in parts[at : at + 4])
-    return Delivery(subject, body, headers or {}, delivered, sequence, consumer_sequence, stored_ns / 1e9, reply)
+    stored_at = stored_ns // 1000 / 1e6
+    return Delivery(subject, body, headers or {}, delivered, sequence, consumer_sequence, stored_at, reply)
+
+
+def seconds(iso: str) -> float:
+    """Seconds since 1970 of a time as the broker writes it, to the microsecond, as `stored_at` of a delivery is."""
+    return datetime.fromisoformat(iso).timestamp()

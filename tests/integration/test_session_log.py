@@ -83,6 +83,17 @@ async def test_a_follower_that_falls_behind_loses_nothing_and_holds_little(log: 
     follower.task.cancel()
 
 
+async def test_a_record_has_one_time_whether_it_is_heard_or_read(log: SessionLog, session: str) -> None:
+    follower = Follower(log, session)
+    await begin(log, session)
+    await wait_until(lambda: len(follower.records) == 1, "it follows")
+    await asyncio.gather(*(repeat(log, session, n) for n in range(200)))
+    await wait_until(lambda: len(follower.records) == 201, "all records")
+    heard = {record.sequence: record.stored_at for record in follower.records}
+    assert {record.sequence: record.stored_at async for record in log.read(session)} == heard
+    follower.task.cancel()
+
+
 async def test_state_is_what_the_records_add_up_to(log: SessionLog, session: str) -> None:
     await begin(log, session)
     await log.put(session, subjects.PROGRESS, ProgressRecord(state="starting"))
