@@ -319,6 +319,10 @@ class Bus:
                 removed += sum(await asyncio.gather(*(self.remove(stream, one) for one in part)))
         return removed
 
+    async def clock(self, stream: str) -> float:
+        """Seconds since 1970 by the clock of the leader of `stream`."""
+        return seconds((await self.api(f"STREAM.INFO.{stream}"))["ts"])
+
     async def probe(self, stream: str, unused: str) -> None:
         """Has `stream` purge `unused`, a subject of it that nothing is ever on; raises where it cannot write."""
         await self.api(f"STREAM.PURGE.{stream}", {"filter": unused})

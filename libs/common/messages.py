@@ -269,6 +269,27 @@ class CancelRecord(Message, frozen=True, kw_only=True):
     requested_at: float
 
 
+# The pace of requests to a site, one record a site in the bucket `pace`.
+
+
+class Pace(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`$KV.pace.<site>`, written by whoever asks the site; see `pace.py`. Times are seconds since 1970, broker's clock.
+
+    `full_at` is when the bucket of requests is full again; before `held_until` the site wants none. `refused` are the
+    last sessions among the `refusals` in a row, `reason` is the last one's. `opened` counts how often in a row the
+    circuit was opened (0: closed), the last time to `open_until`; a probe is under way until `probe_until`.
+    """
+
+    full_at: float = 0.0
+    held_until: float = 0.0
+    refusals: int = 0
+    refused: tuple[str, ...] = ()
+    reason: Reason | None = None
+    opened: int = 0
+    open_until: float = 0.0
+    probe_until: float = 0.0
+
+
 FINGERPRINT_BYTES = 6
 
 

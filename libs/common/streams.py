@@ -73,6 +73,7 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
         stream(subjects.QUARANTINE, [subjects.ALL_SUSPECTS], HOUR, settings.raw_max_bytes, **queue, **once),
         # the newest are kept: a flood of garbage must not hold up those who bury it
         stream(subjects.DEAD_LETTERS, [subjects.ALL_DEAD_LETTERS], 7 * DAY, 256 * MB, discard="old"),
+        stream(subjects.PACE, [subjects.ALL_PACES], DAY, MB, discard="old", max_msgs_per_subject=1),
         stream(
             subjects.RESULTS,
             [subjects.ALL_RECORDS],
@@ -153,12 +154,13 @@ async def await_streams(bus: Bus, patience_s: float = 10.0) -> None:
 
     Of the durables nothing is asked: one that lacks is made again by its service, which must not wait for others'.
     """
-    last = streams(StreamSettings())[-1]["name"]
+    names = [stream["name"] for stream in streams(StreamSettings())]
     try:
         async with asyncio.timeout(patience_s):
             while True:
                 try:
-                    await bus.api(f"STREAM.INFO.{last}", patience_s=2.0)
+                    for name in names:
+                        await bus.api(f"STREAM.INFO.{name}", patience_s=2.0)
                 except (StreamMissing, ApiRefused, BrokerUnavailable):
                     await asyncio.sleep(0.05)
                 else:

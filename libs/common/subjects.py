@@ -16,6 +16,8 @@ RAW = "RAW"  # RawMedia, Lease
 DIRECT = "DIRECT"  # DirectMedia
 RESULTS_BUCKET = "results"  # the session log: *Record
 RESULTS = f"KV_{RESULTS_BUCKET}"
+PACE_BUCKET = "pace"  # how fast a site may be asked: Pace
+PACE = f"KV_{PACE_BUCKET}"
 QUARANTINE = "QUARANTINE"  # messages whose handling has ended in nothing before, headers and all
 DEAD_LETTERS = "DEAD_LETTERS"  # bodies that could not be handled, headers and all
 
@@ -37,6 +39,7 @@ ALL_LEASES = "media.lease.*.*"
 ALL_DIRECT = "media.direct.*.*"
 ALL_RECORDS = f"$KV.{RESULTS_BUCKET}.>"
 ALL_REQUEST_RECORDS = f"$KV.{RESULTS_BUCKET}.*.request"
+ALL_PACES = f"$KV.{PACE_BUCKET}.*"
 ALL_SUSPECTS = "quarantine.>"
 ALL_DEAD_LETTERS = "dead.>"
 NO_LEASE = "media.lease.nobody.nobody"  # a subject of RAW that no message, and no durable's filter, is on
@@ -110,6 +113,11 @@ def record(session: str, kind: str, name: str | None = None) -> str:
 def records_of(session: str) -> str:
     """All records of a session."""
     return f"$KV.{RESULTS_BUCKET}.{token(session)}.>"
+
+
+def pace(lane: str) -> str:
+    """Where the pace is kept of a lane of requests to a site."""
+    return f"$KV.{PACE_BUCKET}.{token(lane)}"
 
 
 def cancel(session: str) -> str:

@@ -20,6 +20,7 @@ from libs.common.settings import load
 from libs.common.streams import await_streams
 from services.crawler.browser import Browser
 from services.crawler.crawl import Crawls, Read
+from services.crawler.pacing import shared_lane
 from services.crawler.reading import read
 from services.crawler.settings import CrawlerSettings
 
@@ -30,9 +31,10 @@ LONGEST_CRAWL_S = 3600.0  # longer than any deadline, which ends a crawl before
 
 async def serve(settings: CrawlerSettings, stop: asyncio.Event) -> None:
     """Until `stop`."""
-    async with connect(settings, "crawler") as bus, Browser(settings) as browser:
+    async with connect(settings, "crawler") as bus:
         await await_streams(bus)
-        await work(bus, settings, stop, partial(read, browser), lambda: browser.ready)
+        async with Browser(settings, shared_lane(bus, settings)) as browser:
+            await work(bus, settings, stop, partial(read, browser), lambda: browser.ready)
 
 
 async def work(

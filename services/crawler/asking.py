@@ -51,4 +51,6 @@ async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
         raise timed_out(what)
     if answer.error is not None:
         raise unreachable((tab.last_failure or answer.error).removeprefix("net::"))
-    return pinterest.envelope_in(answer)
+    envelope = pinterest.envelope_in(answer)
+    await pacer.answered()
+    return envelope

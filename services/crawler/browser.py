@@ -13,11 +13,12 @@ from types import TracebackType
 import structlog
 
 from libs.common.errors import StartFailed
+from libs.common.lane import Lane
 from libs.common.tasks import end
 from services.crawler.chromium import Chromium, driver
 from services.crawler.failure import BrowserFailed
 from services.crawler.launch import find_executable, trust
-from services.crawler.pacing import Pacer
+from services.crawler.pacing import Pacer, own_lane
 from services.crawler.settings import CrawlerSettings
 from services.crawler.tab import Tab
 from services.crawler.wear import Wear
@@ -36,12 +37,14 @@ class Browser:
     Where Chromium is worn (`wear.py`) another is started, which takes the sessions that come then; those of the old one
     go on in it, and it is closed after the last. There are never more than two.
 
+    Requests to the site take their turn in the lane `shared`, or in one of this process alone.
+
     Entering raises StartFailed, with what to do, where there is no Chromium or it cannot be started.
     """
 
-    def __init__(self, settings: CrawlerSettings) -> None:
+    def __init__(self, settings: CrawlerSettings, shared: Lane | None = None) -> None:
         self.settings = settings
-        self.pacer = Pacer(settings.requests_per_second)
+        self.pacer = Pacer(shared or own_lane(settings))
         self.open_tabs: set[Tab] = set()  # leased, until their contexts are closed
         self.replaced = 0  # how often Chromium was worn, and another took its place
         self._chromium: Chromium | None = None

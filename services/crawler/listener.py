@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -29,6 +31,7 @@ class Listener:
         self._answers: dict[str, Answer] = {}
         self._reading: set[asyncio.Task[None]] = set()
         self._session: CDPSession | None = None
+        self._held = 0
 
     async def __aenter__(self) -> Listener:
         self._session = session = await self._tab.context.new_cdp_session(self._tab.page)
@@ -58,13 +61,28 @@ class Listener:
             except TimeoutError:
                 if not self._asked and not self._reading:
                     return None
-                if self._asked and time.monotonic() - min(self._asked.values()) > TIMED_OUT_S:
+                if self._asked and not self._held and time.monotonic() - min(self._asked.values()) > TIMED_OUT_S:
                     self._asked.clear()
                     raise timed_out("A request of the site's page") from None
                 continue
             if isinstance(heard, Refused):
                 raise heard
             return heard
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While a request of the page waits for its turn, the site is not late."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            now = time.monotonic()
+            self._asked = dict.fromkeys(self._asked, now)
+
+    def refused(self, refusal: Refused) -> None:
+        """A request of the page may not go; `next` raises this."""
+        self._heard.put_nowait(refusal)
 
     def forget(self) -> None:
         """Drops what a page said that is no longer open."""
@@ -99,7 +117,9 @@ class Listener:
     def _on_failed(self, event: dict[str, Any]) -> None:
         if self._asked.pop(event["requestId"], None) is not None and not event.get("canceled"):
             self._answers.pop(event["requestId"], None)
-            self._heard.put_nowait(unreachable(str(event.get("errorText", "")).removeprefix("net::")))
+            why = str(event.get("errorText", "")).removeprefix("net::")
+            if "BLOCKED_BY_CLIENT" not in why:  # `refused` has told of that
+                self._heard.put_nowait(unreachable(why))
 
     async def _read(self, request: str, answer: Answer) -> None:
         assert self._session is not None

@@ -1,4 +1,4 @@
-"""The pace of requests to the site: one lane per process, and patience with refusals."""
+"""The pace of requests to the site, and patience with refusals."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
-from aiolimiter import AsyncLimiter
 
+from libs.common.bus import Bus
+from libs.common.lane import Lane, Shared
 from libs.common.messages import Reason
+from libs.common.pace import Held, Rate
 from services.crawler.failure import Refused
+from services.crawler.settings import CrawlerSettings
 
 BURST = 4  # requests that may go at once after a pause, so that a search's first pages do not wait
 ATTEMPTS = 6  # for one page; with the delays below about 8 s where the site answers at once
@@ -28,34 +31,66 @@ log = structlog.get_logger()
 
 
 class Pacer:
-    """The lane: at most so many requests a second, and none while the site has asked to wait."""
+    """What a crawl asks before each request to the site, and tells after."""
 
-    def __init__(self, requests_per_second: float) -> None:
-        self._limiter = AsyncLimiter(BURST, BURST / requests_per_second)
-        self._held_until = 0.0
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
 
     async def turn(self) -> None:
-        """Waits for this request's turn."""
-        await self._limiter.acquire()
-        await asyncio.sleep(max(self._held_until - time.monotonic(), 0.0))
+        """Returns when a request may go. Raises Refused, to be waited out, while none may."""
+        if (held := await self.lane.turn()) is not None:
+            raise _held(held)
 
-    def hold(self, wait_s: float) -> None:
-        """Lets nothing pass for so long."""
-        self._held_until = max(self._held_until, time.monotonic() + wait_s)
+    async def answered(self) -> None:
+        """The site answered as it should."""
+        await self.lane.answered()
+
+    async def refused(self, session: str, refusal: Refused, wait_s: float) -> None:
+        """The site refused a request of `session`, which waits so long: a limit of its rate holds for all."""
+        if refusal.reason is Reason.RATE_LIMITED:
+            await self.lane.hold(wait_s)
+        if refusal.reason is not Reason.UPSTREAM_CHANGED:
+            await self.lane.refused(session, refusal.reason)
+
+
+def own_lane(settings: CrawlerSettings) -> Lane:
+    """The lane of this process alone."""
+    return Lane(Rate(settings.requests_per_second, BURST))
+
+
+def shared_lane(bus: Bus, settings: CrawlerSettings) -> Lane:
+    """The lane of all processes that crawl the site."""
+    return Lane(Rate(settings.requests_per_second, BURST), Shared(bus, settings.site))
+
+
+def _held(held: Held) -> Refused:
+    if held.probing:
+        why = "The site has refused all requests lately; another session is trying whether it answers again."
+    elif held.reason is Reason.RATE_LIMITED:
+        why = f"The site limits the rate of requests; it asked for none within {held.wait_s:.0f} s."
+    else:
+        why = f"The site has refused all requests lately; it is asked again in {held.wait_s:.0f} s."
+    return Refused(held.reason, why, transient=True, retry_after_s=held.wait_s, held=True)
 
 
 class Patience:
-    """Waits out refusals that pass, and tells the client what is waited for."""
+    """Waits out refusals that pass, and tells the client what is waited for.
 
-    def __init__(self, pacer: Pacer, report: Report) -> None:
+    What holds up all sessions does not count as an attempt, but it uses up the time. Where that ends a crawl, its own
+    last refusal is told, if it had one.
+    """
+
+    def __init__(self, pacer: Pacer, report: Report, session: str = "") -> None:
         self._pacer = pacer
         self._report = report
+        self._session = session
         self._failures = 0
-        self._since = 0.0
+        self._since: float | None = None
+        self._own: Refused | None = None
 
     def fresh(self) -> Patience:
         """One for a request beside others, whose failures are its own."""
-        return Patience(self._pacer, self._report)
+        return Patience(self._pacer, self._report, self._session)
 
     async def of(self, call: Callable[[], Awaitable[T]]) -> T:
         """What `call` gives, tried again while it is refused for the moment. Raises the last Refused."""
@@ -71,21 +106,34 @@ class Patience:
     def answered(self) -> None:
         """The site answered: what was before is forgotten."""
         self._failures = 0
+        self._since = self._own = None
+
+    async def turn(self) -> None:
+        """The pacer's turn, waited for."""
+        while True:
+            try:
+                return await self._pacer.turn()
+            except Refused as held:
+                await self.wait(held)
 
     async def wait(self, refusal: Refused) -> None:
         """Waits before another try. Raises `refusal` where there shall be none."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now - refusal.took_s
+        if not refusal.held:
+            self._own = refusal
+            self._failures += 1
+        wait_s = self._delay_s(refusal)
+        if not refusal.held:
+            await self._pacer.refused(self._session, refusal, wait_s)
         if not refusal.transient:
             raise refusal
-        now = time.monotonic()
-        self._since = self._since if self._failures else now - refusal.took_s
-        self._failures += 1
-        wait_s = self._delay_s(refusal)
-        if self._failures >= ATTEMPTS or now - self._since + wait_s + refusal.took_s > RETRY_BUDGET_S:
-            raise refusal
+        spent = now - self._since + wait_s + refusal.took_s > RETRY_BUDGET_S
+        if spent or self._failures >= ATTEMPTS:
+            raise self._own or refusal
         log.info("waiting for the site", why=refusal.message, wait_s=round(wait_s, 3), failures=self._failures)
         await self._report("waiting", str(refusal.reason), time.time() + wait_s)
-        if refusal.reason is Reason.RATE_LIMITED:
-            self._pacer.hold(wait_s)
         await asyncio.sleep(wait_s)
         await self._report("crawling", None, None)
 

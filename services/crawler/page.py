@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 
 import structlog
 from playwright.async_api import Error, Request, Route
@@ -88,8 +89,9 @@ class Scroll:
         """The pages from the top to the end. Raises Refused or BrowserFailed."""
         tab.rendering = True
         try:
-            await tab.page.route(re.compile(f"^{re.escape(self._site)}/(resource|_)"), self._on_request)
             async with Listener(tab) as listener:
+                resources = re.compile(f"^{re.escape(self._site)}/(resource|_)")
+                await tab.page.route(resources, partial(self._on_request, listener))
                 while True:
                     try:
                         async for page in self._once(tab, listener):
@@ -130,6 +132,7 @@ class Scroll:
                 nudges += 1
                 continue
             envelope = pinterest.envelope_in(answer)
+            await self._pacer.answered()
             nudges, heard = 0, heard + 1
             async for page in self._take(tab, envelope):
                 yield page
@@ -224,16 +227,21 @@ class Scroll:
             for signature, addresses in by_signature.items()
         ]
 
-    async def _on_request(self, route: Route, request: Request) -> None:
+    async def _on_request(self, listener: Listener, route: Route, request: Request) -> None:
         """The page's own requests to resources: in their turn, and for full pins."""
         try:
             if not pinterest.is_search(request.url):
                 await route.fallback()
                 return
-            await self._pacer.turn()
+            with listener.held():
+                await self._patience.fresh().turn()
             if request.method == "POST" and (form := request.post_data):
                 await route.continue_(url=pinterest.ungated(request.url), post_data=pinterest.ungated_form(form))
             else:
                 await route.continue_(url=pinterest.ungated(request.url))
+        except Refused as held:
+            listener.refused(held)
+            with suppress(Error):
+                await route.abort("blockedbyclient")
         except Error as error:  # the page went away meanwhile
             log.debug("a request was dropped with its page", why=error.message)

@@ -29,7 +29,7 @@ async def read(browser: Browser, request: SearchRequest, report: Report) -> Asyn
     `report` is told what is being waited for, and until when. Raises CrawlFailed where the end cannot be reached.
     """
     settings = browser.settings
-    patience = Patience(browser.pacer, report)
+    patience = Patience(browser.pacer, report, request.session)
     parts = (request, settings.site, browser.pacer, patience)
     way: Feed | Scroll = Scroll(*parts) if settings.crawl_strategy == "page" else Feed(*parts)
     refused: Refused | None = None

@@ -18,7 +18,12 @@ class CrawlerSettings(UpstreamSettings, frozen=True, kw_only=True):
         Meta(description="how to read: the site's feed, its page by scrolling, or the feed and then the page"),
     ] = "auto"
     requests_per_second: Annotated[
-        float, Meta(gt=0, le=100, description="most requests a second to the site's pages and resources")
+        float,
+        Meta(
+            gt=0,
+            le=100,
+            description="most requests a second to the site's pages and resources, of all crawlers together",
+        ),
     ] = 3.0
     sessions: Annotated[int, Meta(ge=1, le=200, description="searches crawled at once")] = 4
     warm_contexts: Annotated[

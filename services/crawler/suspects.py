@@ -16,6 +16,7 @@ from libs.common.settings import load
 from libs.common.suspects import STILL_S, serve_suspects
 from services.crawler.browser import Browser
 from services.crawler.crawl import Crawls, Read
+from services.crawler.pacing import shared_lane
 from services.crawler.reading import read
 from services.crawler.settings import CrawlerSettings
 
@@ -23,7 +24,7 @@ from services.crawler.settings import CrawlerSettings
 async def serve(settings: CrawlerSettings, _stop: asyncio.Event) -> None:
     """Until standard input ends."""
     settings = msgspec.structs.replace(settings, warm_contexts=0)
-    async with connect(settings, "crawler suspects") as bus, Browser(settings) as browser:
+    async with connect(settings, "crawler suspects") as bus, Browser(settings, shared_lane(bus, settings)) as browser:
         await crawl_suspects(bus, settings, partial(read, browser))
 
 

@@ -4,7 +4,9 @@ import time
 
 import pytest
 
+from libs.common.lane import Lane
 from libs.common.messages import Reason
+from libs.common.pace import Rate
 from services.crawler import pacing
 from services.crawler.failure import Refused
 from services.crawler.pacing import Pacer, Patience
@@ -16,7 +18,11 @@ def patience(reports: Reports) -> Patience:
     async def report(state: str, waiting_for: str | None, waiting_until: float | None) -> None:
         reports.append((state, waiting_for, waiting_until))
 
-    return Patience(Pacer(1000), report)
+    return Patience(Pacer(Lane(Rate(1000, pacing.BURST))), report)
+
+
+async def nothing(state: str, waiting_for: str | None, waiting_until: float | None) -> None:
+    pass
 
 
 class Site:
@@ -40,7 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_burst_passes_at_once_and_then_the_pace_holds() -> None:
-    pacer = Pacer(50)
+    pacer = Pacer(Lane(Rate(50, pacing.BURST)))
     started = time.monotonic()
     for _ in range(pacing.BURST):
         await pacer.turn()
@@ -51,11 +57,14 @@ async def test_a_burst_passes_at_once_and_then_the_pace_holds() -> None:
 
 
 async def test_a_hold_stops_every_request() -> None:
-    pacer = Pacer(1000)
-    pacer.hold(0.05)
+    pacer = Pacer(Lane(Rate(1000, pacing.BURST)))
+    await pacer.lane.hold(0.05)
+    with pytest.raises(Refused) as told:
+        await pacer.turn()
+    assert told.value.held and told.value.reason is Reason.RATE_LIMITED
     started = time.monotonic()
-    await pacer.turn()
-    assert time.monotonic() - started >= 0.049
+    await Patience(pacer, nothing).turn()
+    assert time.monotonic() - started >= 0.04
 
 
 async def test_what_passes_is_waited_out_and_told_of() -> None:

@@ -1,0 +1,163 @@
+"""A lane of requests to a site, which all processes that ask it share: each takes its turn here before it asks.
+
+The pace is one record in the bucket `pace`, replaced on the condition that it is still the one that was read. Its times
+are the broker's, so that the clocks of the processes need not agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Protocol, TypeVar
+
+import structlog
+
+from libs.common import pace, subjects
+from libs.common.bus import Bus, Fence
+from libs.common.errors import BrokerUnavailable, Fenced, MalformedMessage, StreamMissing
+from libs.common.messages import Pace, Reason, decode, encode
+from libs.common.pace import Held, Rate, Turn
+
+RETRY_S = 0.5  # while the broker is away: without it nothing found could be handed on anyway
+CONTENDED_S = 0.02
+CLOCK_S = 60.0  # how long what is known of the broker's clock is relied on
+
+T = TypeVar("T")
+Change = Callable[[Pace, float], tuple[Pace, T]]
+
+log = structlog.get_logger()
+
+
+class Store(Protocol):
+    """Where a lane's pace is kept."""
+
+    async def update(self, change: Change[T]) -> T:
+        """Has `change` make a new pace of the present one, at a time, and returns what it says besides."""
+        ...
+
+
+class Local:
+    """The pace of this process alone."""
+
+    def __init__(self) -> None:
+        self._pace = Pace()
+
+    async def update(self, change: Change[T]) -> T:
+        """See Store."""
+        self._pace, result = change(self._pace, time.monotonic())
+        return result
+
+
+class Shared:
+    """The pace of all processes that name the same `lane`, such as the site's origin."""
+
+    def __init__(self, bus: Bus, lane: str) -> None:
+        self._bus = bus
+        self._subject = subjects.pace(blake2b(lane.encode(), digest_size=16).hexdigest())
+        self._known: tuple[Pace, int] | None = None  # as this process wrote or read it last, and its sequence
+        self._ahead_s = 0.0  # of the broker's clock before the monotonic one here
+        self._read_clock_at = -CLOCK_S
+
+    async def update(self, change: Change[T]) -> T:
+        """See Store. An outage of the broker is waited out."""
+        told = False
+        while True:
+            try:
+                return await self._update(change)
+            except (BrokerUnavailable, StreamMissing) as error:
+                if not told:
+                    log.warning("the pace cannot be agreed on now", error=str(error))
+                    told = True
+            await asyncio.sleep(RETRY_S)
+
+    async def _update(self, change: Change[T]) -> T:
+        fresh = False
+        while True:
+            now = await self._now()
+            if self._known is None:
+                self._known, fresh = await self._read(), True
+            known, sequence = self._known
+            changed, result = change(known, now)
+            if changed is known:
+                if fresh:
+                    return result
+                self._known = None  # others may have changed it meanwhile
+                continue
+            try:
+                written = await self._bus.publish(self._subject, encode(changed), fence=Fence(self._subject, sequence))
+            except Fenced:
+                self._known = None
+                await asyncio.sleep(random.uniform(0, CONTENDED_S))
+                continue
+            except BrokerUnavailable:
+                self._known = None
+                raise
+            self._known = (changed, written)
+            return result
+
+    async def _read(self) -> tuple[Pace, int]:
+        stored = await self._bus.last(subjects.PACE, self._subject)
+        if stored is None:
+            return Pace(), 0
+        try:
+            return decode(stored.body, Pace), stored.sequence
+        except MalformedMessage as error:
+            log.error("an unreadable pace is replaced", error=str(error))
+            return Pace(), stored.sequence
+
+    async def _now(self) -> float:
+        asked_at = time.monotonic()
+        if asked_at - self._read_clock_at > CLOCK_S:
+            told = await self._bus.clock(subjects.PACE)
+            self._read_clock_at = time.monotonic()
+            self._ahead_s = told - (asked_at + self._read_clock_at) / 2
+        return time.monotonic() + self._ahead_s
+
+
+class Lane:
+    """Turns are given one after the other; what has waited for one that it no longer wants has used it up."""
+
+    def __init__(self, rate: Rate, store: Store | None = None) -> None:
+        self._rate = rate
+        self._store: Store = store or Local()
+        self._queue = asyncio.Lock()  # one turn is waited for at a time, so that a process holds one at most
+        self._troubled = False
+
+    async def turn(self) -> Held | None:
+        """Returns None when a request may go, or at once why none may."""
+        async with self._queue:
+            got = await self._store.update(self._take)
+            if isinstance(got, Held):
+                return got
+            if got.wait_s > 0:
+                await asyncio.sleep(got.wait_s)
+            return None
+
+    async def hold(self, wait_s: float) -> None:
+        """The site has asked for no request within `wait_s`."""
+        await self._store.update(lambda known, now: (pace.hold(known, now, wait_s), None))
+
+    async def refused(self, session: str, reason: Reason) -> None:
+        """The site has refused a request of `session`."""
+        opened = await self._store.update(lambda known, now: _opened(known, pace.refused(known, now, session, reason)))
+        if opened is not None:
+            log.error("the site refuses; the circuit is open", reason=str(reason), opened=opened.opened)
+
+    async def answered(self) -> None:
+        """The site has answered a request."""
+        if await self._store.update(lambda known, _: _closed(known, pace.answered(known))):
+            log.info("the site answers; the circuit is closed")
+
+    def _take(self, known: Pace, now: float) -> tuple[Pace, Turn | Held]:
+        return pace.take(known, now, self._rate)
+
+
+def _opened(before: Pace, after: Pace) -> tuple[Pace, Pace | None]:
+    return after, after if after.opened > before.opened else None
+
+
+def _closed(before: Pace, after: Pace) -> tuple[Pace, bool]:
+    return after, before.opened > after.opened
