@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from itertools import count
 
 import msgspec
 from playwright.async_api import Error
@@ -14,8 +16,10 @@ from services.crawler.pacing import Pacer
 from services.crawler.tab import Tab
 
 _GRACE_S = 2.0  # for a renderer that does not come to its own timer
-_FETCH = """async ({path, headers, timeout_ms}) => {
+_FETCH = """async ({path, headers, timeout_ms, number}) => {
   const stop = new AbortController();
+  const stops = (globalThis.__stops ??= new Map());
+  stops.set(number, stop);
   const timer = setTimeout(() => stop.abort(), timeout_ms);
   try {
     const answer = await fetch(path, {headers, signal: stop.signal, credentials: "same-origin", cache: "no-store"});
@@ -26,8 +30,14 @@ _FETCH = """async ({path, headers, timeout_ms}) => {
     return {error: String(error), timed_out: stop.signal.aborted};
   } finally {
     clearTimeout(timer);
+    stops.delete(number);
   }
 }"""
+
+
+_STOP = "(number) => globalThis.__stops?.get(number)?.abort()"
+_STOP_S = 0.5
+_numbers = count()
 
 
 async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
@@ -36,7 +46,13 @@ async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
     await pacer.turn()
     what = "A request to the site"
     tab.last_failure = None
-    argument = {"path": asked.path, "headers": asked.headers, "timeout_ms": int(TIMED_OUT_S * 1000)}
+    number = next(_numbers)
+    argument = {
+        "path": asked.path,
+        "headers": asked.headers,
+        "timeout_ms": int(TIMED_OUT_S * 1000),
+        "number": number,
+    }
     try:
         async with asyncio.timeout(TIMED_OUT_S + _GRACE_S):
             got = await tab.page.evaluate(_FETCH, argument)
@@ -46,6 +62,11 @@ async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
         failure = from_playwright(error, what)
         tab.left()
         raise failure from error
+    except asyncio.CancelledError:
+        with suppress(Error, TimeoutError):  # the page is gone, and the request with it
+            async with asyncio.timeout(_STOP_S):
+                await tab.page.evaluate(_STOP, number)
+        raise
     answer = msgspec.convert(got, pinterest.Answer)
     if answer.timed_out:
         raise timed_out(what)

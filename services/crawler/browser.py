@@ -55,6 +55,7 @@ class Browser:
         self._wear = Wear(settings)
         self._home: tempfile.TemporaryDirectory[str] | None = None
         self._slots = asyncio.Semaphore(settings.sessions)
+        self._pages = asyncio.Semaphore(settings.page_sessions)
         self._stopped = False
 
     @property
@@ -79,10 +80,30 @@ class Browser:
     ) -> None:
         await self._stop()
 
+    @property
+    def busy(self) -> bool:
+        """Whether `lease` waits for another session's end."""
+        return self._pages.locked()
+
+    @asynccontextmanager
+    async def share(self) -> AsyncIterator[Tab]:
+        """A tab that other sessions may share, to fetch with and not to go elsewhere. Raises BrowserFailed."""
+        async with self._slots:
+            chromium = await self._ready_one()
+            shared, tab = await chromium.join()
+            self.open_tabs.add(tab)
+            asyncio.get_running_loop().call_later(WARM_AFTER_S, self._warm_up)
+            try:
+                yield tab
+            finally:
+                self._warm_up()
+                await chromium.leave(shared, tab, self.open_tabs.discard)
+                self._wear.note()
+
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Tab]:
         """A tab in a context of its own, closed at the end. Raises BrowserFailed."""
-        async with self._slots:
+        async with self._pages:
             chromium = await self._ready_one()
             tab = await chromium.take()
             self.open_tabs.add(tab)

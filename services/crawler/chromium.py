@@ -19,6 +19,7 @@ from services.crawler.footprint import footprint_mb
 from services.crawler.launch import start
 from services.crawler.pacing import Pacer
 from services.crawler.settings import CrawlerSettings
+from services.crawler.shared_tabs import SharedTab, SharedTabs
 from services.crawler.tab import Tab
 
 DRIVER_ADVICE = "run scripts/install, or: apt-get install libatomic1"
@@ -48,6 +49,7 @@ class Chromium:
         self._warm: deque[asyncio.Task[Tab]] = deque()
         self._closing: set[asyncio.Task[None]] = set()
         self._dropped: set[asyncio.Task[Tab]] = set()
+        self._shared = SharedTabs(settings.feed_contexts, self._new_tab, self.forget, self._has_warm)
 
     @classmethod
     async def started(
@@ -86,14 +88,28 @@ class Chromium:
 
     async def take(self) -> Tab:
         """A tab in a context of its own, a warm one if there is; to be given to `give_back`. Raises BrowserFailed."""
-        self._leases += 1
-        self.sessions += 1
-        self._idle.clear()
+        self._began()
         try:
-            return await self._warm_tab() or await self._opened()
+            return await self._new_tab()
         except BaseException:
             self._ended()
             raise
+
+    async def join(self) -> tuple[SharedTab, Tab]:
+        """A tab that other sessions may share; to be given to `leave`. Raises BrowserFailed."""
+        self._began()
+        try:
+            return await self._shared.join()
+        except BaseException:
+            self._ended()
+            raise
+
+    async def leave(self, shared: SharedTab, tab: Tab, on_closed: Callable[[Tab], None]) -> None:
+        """Closes the tab, with its context, after the last of its sessions."""
+        if self._shared.left(shared):
+            await self.give_back(tab, on_closed)
+        else:
+            self._ended()
 
     async def give_back(self, tab: Tab, on_closed: Callable[[Tab], None]) -> None:
         """Closes the tab, with its context."""
@@ -146,6 +162,12 @@ class Chromium:
             log.info("the browser was gone before it was closed", why=error.message)
         await self._playwright.stop()
 
+    async def _new_tab(self) -> Tab:
+        return await self._warm_tab() or await self._opened()
+
+    def _has_warm(self) -> bool:
+        return any(warming.done() and not warming.cancelled() and warming.exception() is None for warming in self._warm)
+
     async def _warm_tab(self) -> Tab | None:
         while self._warm:
             warming = self._warm.popleft()
@@ -158,6 +180,8 @@ class Chromium:
                 log.info("a warm context was lost", why=str(error))
                 continue
             if tab.alive:
+                if tab.stale:
+                    tab.left()  # it is landed anew
                 return tab
             self.forget(tab)
         return None
@@ -192,6 +216,11 @@ class Chromium:
             warming.cancel()  # it closes what it has opened
         elif not warming.cancelled() and warming.exception() is None:
             self.forget(warming.result())
+
+    def _began(self) -> None:
+        self._leases += 1
+        self.sessions += 1
+        self._idle.clear()
 
     def _ended(self) -> None:
         self._leases -= 1

@@ -36,7 +36,9 @@ async def read(browser: Browser, request: SearchRequest, report: Report) -> Asyn
     crashes = 0
     while True:
         try:
-            async with browser.lease() as tab:
+            if isinstance(way, Scroll) and browser.busy:
+                await report("waiting", "a page of the browser", None)
+            async with browser.lease() if isinstance(way, Scroll) else browser.share() as tab:
                 await patience.of(tab.land)
                 async with aclosing(way.read(tab)) as pages:
                     async for page in pages:

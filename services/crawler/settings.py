@@ -25,7 +25,13 @@ class CrawlerSettings(UpstreamSettings, frozen=True, kw_only=True):
             description="most requests a second to the site's pages and resources, of all crawlers together",
         ),
     ] = 3.0
-    sessions: Annotated[int, Meta(ge=1, le=200, description="searches crawled at once")] = 4
+    sessions: Annotated[int, Meta(ge=1, le=200, description="searches crawled at once")] = 50
+    page_sessions: Annotated[
+        int, Meta(ge=1, le=50, description="those of them that may read by the page, which takes some 100 MB each")
+    ] = 3
+    feed_contexts: Annotated[
+        int, Meta(ge=1, le=50, description="browser contexts for reading feeds; more searches than these share them")
+    ] = 5
     warm_contexts: Annotated[
         int, Meta(ge=0, le=20, description="browser contexts kept ready at the site, for a fast first video")
     ] = 1

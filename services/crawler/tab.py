@@ -18,7 +18,7 @@ from services.crawler.pacing import Pacer
 from services.crawler.pinterest import LOGIN_PAGE, is_login, refusal_by
 from services.crawler.settings import CrawlerSettings
 
-FRESH_S = 900.0  # a page kept longer at the site is opened anew, for its cookies
+FRESH_S = 900.0  # a page kept longer at the site is given to nobody any more, for its cookies
 
 log = structlog.get_logger()
 
@@ -41,6 +41,7 @@ class Tab:
         self._hosts = allowed_hosts(settings)
         self._pacer = pacer
         self._landed_at: float | None = None
+        self._landing = asyncio.Lock()
         page.on("crash", self._on_crash)
         page.on("response", self._on_response)
         page.on("requestfailed", self._on_failure)
@@ -75,7 +76,12 @@ class Tab:
     @property
     def landed(self) -> bool:
         """Whether the page is at the site, so that fetch works in it as the site's own would."""
-        return self._landed_at is not None and time.monotonic() - self._landed_at < FRESH_S
+        return self._landed_at is not None
+
+    @property
+    def stale(self) -> bool:
+        """Whether the page has been kept at the site for too long to be given to a session."""
+        return self._landed_at is not None and time.monotonic() - self._landed_at > FRESH_S
 
     def left(self) -> None:
         """The page is no longer where it was."""
@@ -83,9 +89,9 @@ class Tab:
 
     async def land(self) -> None:
         """Opens the site's first page, unless it is open. Raises Refused or BrowserFailed."""
-        if self.landed:
-            return
-        await self.goto("/")
+        async with self._landing:
+            if not self.landed:
+                await self.goto("/")
 
     async def goto(self, path: str) -> str:
         """Opens a page of the site and returns its HTML. Raises Refused or BrowserFailed."""

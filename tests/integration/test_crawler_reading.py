@@ -224,7 +224,7 @@ async def test_a_reader_that_has_enough_leaves_nothing_open(site: RunningSite) -
         assert not browser.open_tabs
 
 
-async def test_sessions_side_by_side_share_no_cookies(site: RunningSite) -> None:
+async def test_sessions_that_read_by_the_page_share_no_cookies(site: RunningSite) -> None:
     async with Browser(settings(site)) as browser, browser.lease() as one, browser.lease() as other:
         await one.land()
         await other.land()

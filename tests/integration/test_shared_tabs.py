@@ -1,0 +1,90 @@
+"""Many searches read the feed in few contexts of a real Chromium, and none is the worse for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+
+import httpx2
+import pytest
+
+from services.crawler.browser import Browser
+from services.crawler.tab import Tab
+from tests.fake_pinterest.running import RunningSite, running_site
+from tests.integration.crawled import Crawl, assert_all_found, settings
+from tests.wait import wait_for, wait_until
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[RunningSite]:
+    with running_site() as site:
+        yield site
+
+
+async def test_many_searches_share_few_contexts_and_each_is_exact(site: RunningSite) -> None:
+    queries = [f"glaze pins:110 seed:shared{n} latency:60" for n in range(24)]
+    tabs: set[Tab] = set()
+    async with Browser(settings(site, "feed", feed_contexts=2, warm_contexts=0)) as browser:
+        crawls = [Crawl() for _ in queries]
+        running = asyncio.gather(*(crawl.run(browser, query) for crawl, query in zip(crawls, queries, strict=True)))
+        while not running.done():
+            tabs |= browser.open_tabs
+            await asyncio.wait({running}, timeout=0.05)
+        await running
+        await wait_until(lambda: not browser.open_tabs, "the tabs are closed after the last")
+    assert 1 <= len(tabs) <= 2 + 1  # one more where a tab was closed between two sessions
+    for crawl, query in zip(crawls, queries, strict=True):
+        assert_all_found(crawl, query)
+
+
+async def test_a_warm_context_is_a_sessions_own_while_there_is_one(site: RunningSite) -> None:
+    async with Browser(settings(site, "feed", warm_contexts=1)) as browser:
+        await wait_until(lambda: browser._chromium is not None and browser._chromium._has_warm(), "one is warm")
+        async with browser.share() as first:
+            async with browser.share() as second:  # none is warm again so soon
+                assert second is first
+            await wait_until(lambda: browser._chromium is not None and browser._chromium._has_warm(), "another is warm")
+            async with browser.share() as third:
+                assert third is not first
+
+
+async def test_a_cancelled_search_ends_its_request_and_leaves_the_others_alone(site: RunningSite) -> None:
+    queries = [f"glaze pins:60 seed:beside{n} latency:40" for n in range(4)]
+    async with Browser(settings(site, "feed", feed_contexts=1, warm_contexts=0)) as browser, browser.share():
+        hanging = [
+            asyncio.create_task(Crawl().run(browser, f"glaze pins:60 seed:h{n} fault:hang at:first times:always"))
+            for n in range(8)  # more than the connections that Chromium opens to a host
+        ]
+        await wait_for(partial(_hang, site, 6), "all connections are taken")
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        async with asyncio.timeout(10):  # less than the time-out of the requests that hang
+            crawls = await asyncio.gather(*(Crawl().run(browser, query) for query in queries))
+    for crawl, query in zip(crawls, queries, strict=True):
+        assert_all_found(crawl, query)
+
+
+async def test_a_renderer_that_crashes_costs_none_of_its_searches_a_video(site: RunningSite) -> None:
+    queries = [f"glaze pins:220 seed:crash{n} latency:150" for n in range(6)]
+    async with Browser(settings(site, "feed", feed_contexts=1, warm_contexts=0)) as browser:
+        crawls = [Crawl() for _ in queries]
+        running = asyncio.gather(*(crawl.run(browser, query) for crawl, query in zip(crawls, queries, strict=True)))
+        await wait_until(lambda: all(crawl.pages for crawl in crawls), "each has begun")
+        for tab in list(browser.open_tabs):
+            session = await tab.context.new_cdp_session(tab.page)
+            crash = asyncio.create_task(session.send("Page.crash"))
+            await wait_until(lambda tab=tab: not tab.alive, "it crashed")  # type: ignore[misc]
+            crash.cancel()
+            await asyncio.gather(crash, return_exceptions=True)
+        await running
+    for crawl, query in zip(crawls, queries, strict=True):
+        assert_all_found(crawl, query)
+
+
+async def _hang(site: RunningSite, most: int) -> bool:
+    """Whether so many requests hang."""
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        recent: list[object] = (await client.get(f"{site.origin}/_stand_in/recent")).json()
+    return sum("fault%3Ahang" in str(entry) for entry in recent) >= most
