@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from hashlib import blake2b
+from heapq import heappop, heappush
+from itertools import count
 from typing import Protocol, TypeVar
 
 import structlog
@@ -117,18 +120,52 @@ class Shared:
         return time.monotonic() + self._ahead_s
 
 
+class _Queue:
+    """Who waits, one at a time: those of a lower rank first, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._numbers = count()
+        self._taken = False
+
+    @asynccontextmanager
+    async def place(self, rank: int) -> AsyncGenerator[None, None]:
+        """Within, it is this one's turn."""
+        if self._taken:
+            place = asyncio.get_running_loop().create_future()
+            heappush(self._waiting, (rank, next(self._numbers), place))
+            try:
+                await place
+            except asyncio.CancelledError:
+                if place.done() and not place.cancelled():
+                    self._next()
+                raise
+        self._taken = True
+        try:
+            yield
+        finally:
+            self._next()
+
+    def _next(self) -> None:
+        while self._waiting:
+            place = heappop(self._waiting)[2]
+            if not place.done():
+                place.set_result(None)  # it stays taken
+                return
+        self._taken = False
+
+
 class Lane:
     """Turns are given one after the other; what has waited for one that it no longer wants has used it up."""
 
     def __init__(self, rate: Rate, store: Store | None = None) -> None:
         self._rate = rate
         self._store: Store = store or Local()
-        self._queue = asyncio.Lock()  # one turn is waited for at a time, so that a process holds one at most
-        self._troubled = False
+        self._queue = _Queue()  # one turn is waited for at a time, so that a process holds one at most
 
-    async def turn(self) -> Held | None:
-        """Returns None when a request may go, or at once why none may."""
-        async with self._queue:
+    async def turn(self, *, first: bool = False) -> Held | None:
+        """Returns None when a request may go, or at once why none may. A session's `first` goes before all others."""
+        async with self._queue.place(0 if first else 1):
             got = await self._store.update(self._take)
             if isinstance(got, Held):
                 return got

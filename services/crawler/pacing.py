@@ -31,18 +31,24 @@ log = structlog.get_logger()
 
 
 class Pacer:
-    """What a crawl asks before each request to the site, and tells after."""
+    """What a crawl asks before each request to the site, and tells after.
 
-    def __init__(self, lane: Lane) -> None:
+    The requests of one that is `new`, until the first answer, go before those of others: a first page, and with it the
+    first video, does not wait behind the twentieth pages of searches that have been running for long.
+    """
+
+    def __init__(self, lane: Lane, *, new: bool = False) -> None:
         self.lane = lane
+        self._new = new
 
     async def turn(self) -> None:
         """Returns when a request may go. Raises Refused, to be waited out, while none may."""
-        if (held := await self.lane.turn()) is not None:
+        if (held := await self.lane.turn(first=self._new)) is not None:
             raise _held(held)
 
     async def answered(self) -> None:
         """The site answered as it should."""
+        self._new = False
         await self.lane.answered()
 
     async def refused(self, session: str, refusal: Refused, wait_s: float) -> None:

@@ -11,7 +11,7 @@ from libs.common.messages import Reason, SearchRequest
 from services.crawler.browser import Browser
 from services.crawler.failure import BrowserFailed, CrawlFailed, Refused
 from services.crawler.feed import Feed
-from services.crawler.pacing import Patience, Report
+from services.crawler.pacing import Pacer, Patience, Report
 from services.crawler.page import Scroll
 from services.crawler.page_read import PageRead
 
@@ -29,8 +29,9 @@ async def read(browser: Browser, request: SearchRequest, report: Report) -> Asyn
     `report` is told what is being waited for, and until when. Raises CrawlFailed where the end cannot be reached.
     """
     settings = browser.settings
-    patience = Patience(browser.pacer, report, request.session)
-    parts = (request, settings.site, browser.pacer, patience)
+    pacer = Pacer(browser.pacer.lane, new=True)
+    patience = Patience(pacer, report, request.session)
+    parts = (request, settings.site, pacer, patience)
     way: Feed | Scroll = Scroll(*parts) if settings.crawl_strategy == "page" else Feed(*parts)
     refused: Refused | None = None
     crashes = 0

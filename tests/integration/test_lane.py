@@ -15,6 +15,7 @@ from libs.common.lane import Lane, Shared
 from libs.common.messages import Reason
 from libs.common.pace import OPEN_FROM_REFUSALS, OPEN_FROM_SESSIONS, Rate
 from libs.common.settings import Settings
+from tests.wait import wait_until
 
 RATE = Rate(per_second=20.0, burst=2)
 
@@ -68,6 +69,21 @@ async def test_a_pace_that_cannot_be_read_is_replaced(bus: Bus) -> None:
     assert await lane.turn() is None
     stored = await bus.last(subjects.PACE, shared._subject)
     assert stored is not None and stored.body.startswith(b"{")
+
+
+async def test_a_first_request_goes_before_those_that_wait(bus: Bus) -> None:
+    lane = Lane(Rate(per_second=10.0, burst=1), Shared(bus, secrets.token_hex(8)))
+    went: list[str] = []
+
+    async def go(name: str, *, first: bool = False) -> None:
+        assert await lane.turn(first=first) is None
+        went.append(name)
+
+    tasks = [asyncio.create_task(go(f"later {n}")) for n in range(4)]
+    await wait_until(lambda: went == ["later 0"], "the others wait")
+    tasks += [asyncio.create_task(go(f"first {n}", first=True)) for n in range(2)]
+    await asyncio.gather(*tasks)
+    assert went == ["later 0", "later 1", "first 0", "first 1", "later 2", "later 3"]  # one had its turn already
 
 
 async def test_a_turn_that_is_cancelled_holds_up_nobody(bus: Bus) -> None:
