@@ -1,7 +1,7 @@
 """How many searches one crawler bears at once, and in how much memory.
 
 `python -m benchmarks.bench_capacity --way feed --sessions 50` runs the whole system on this machine against the
-stand-in (80 ms for each answer with data), begins all searches at once, waits until each has its first video, and counts
+stand-in (80 ms for each answer with data), begins all searches at once, waits until each has its first video, counts
 for `--seconds` what each gets. The figures are ratios: videos a minute of the slowest search over the 50 that are asked
 for, memory of the crawler, its driver and Chromium together over 2 GB. The pace is the crawler's own,
 REQUESTS_PER_SECOND.

@@ -16,13 +16,20 @@ from services.crawler.pacing import Pacer
 from services.crawler.tab import Tab
 
 _GRACE_S = 2.0  # for a renderer that does not come to its own timer
-_FETCH = """async ({path, headers, timeout_ms, number}) => {
+_TOO_LONG = (413, 414, 431)  # of an address: a cursor grows with the depth of its page
+_FETCH = """async ({path, form, headers, timeout_ms, number}) => {
   const stop = new AbortController();
   const stops = (globalThis.__stops ??= new Map());
   stops.set(number, stop);
   const timer = setTimeout(() => stop.abort(), timeout_ms);
+  const options = {headers, signal: stop.signal, credentials: "same-origin", cache: "no-store"};
+  if (form !== null) {
+    const token = document.cookie.match(/(?:^|; )csrftoken=([^;]*)/)?.[1] ?? "";
+    const more = {"Content-Type": "application/x-www-form-urlencoded", "X-CSRFToken": token};
+    Object.assign(options, {method: "POST", body: form, headers: {...headers, ...more}});
+  }
   try {
-    const answer = await fetch(path, {headers, signal: stop.signal, credentials: "same-origin", cache: "no-store"});
+    const answer = await fetch(path, options);
     const body = await answer.text();
     const [content_type, retry_after] = ["content-type", "retry-after"].map((name) => answer.headers.get(name));
     return {status: answer.status, content_type, retry_after, body};
@@ -42,13 +49,26 @@ _numbers = count()
 
 async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
     """What a resource answers to the page in `tab`. Raises Refused or BrowserFailed."""
+    length = len(asked.path)
+    answer = await _answer(tab, asked, pacer, as_form=length >= tab.too_long)
+    if answer.status in _TOO_LONG and length < tab.too_long:
+        tab.too_long = length
+        answer = await _answer(tab, asked, pacer, as_form=True)
+    envelope = pinterest.envelope_in(answer)
+    await pacer.answered()
+    return envelope
+
+
+async def _answer(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, as_form: bool) -> pinterest.Answer:
     await tab.land()
     await pacer.turn()
+    path, _, words = asked.path.partition("?")
     what = "A request to the site"
     tab.last_failure = None
     number = next(_numbers)
     argument = {
-        "path": asked.path,
+        "path": path if as_form else asked.path,
+        "form": words if as_form else None,
         "headers": asked.headers,
         "timeout_ms": int(TIMED_OUT_S * 1000),
         "number": number,
@@ -72,6 +92,4 @@ async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
         raise timed_out(what)
     if answer.error is not None:
         raise unreachable((tab.last_failure or answer.error).removeprefix("net::"))
-    envelope = pinterest.envelope_in(answer)
-    await pacer.answered()
-    return envelope
+    return answer

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from services.crawler.extract import as_pin
-from services.crawler.value import DEPTH, rows, table, text, whole
+from services.crawler.value import DEPTH, rows, table, text, token, whole
 
 _INITIAL = re.compile(r'<script[^>]*\bid="__PWS_(?:INITIAL_PROPS|DATA)__"[^>]*>(.*?)</script>', re.DOTALL)
 _REGISTERED = re.compile(r"__PWS_RELAY_REGISTER_COMPLETED_REQUEST__\(\s*")
@@ -105,7 +105,7 @@ def _decoded(decoder: json.JSONDecoder, source: str, start: int) -> Iterator[Any
 def _bookmark(document: dict[str, Any], response: dict[str, Any]) -> str | None:
     options = table(document, "resource", "options")
     for value in (response.get("bookmark"), *rows(options.get("bookmarks"))[:1]):
-        if found := text(value):
+        if found := token(value):
             return found
     return None
 
@@ -115,7 +115,7 @@ def _cursor_anywhere(value: Any, depth: int = 0) -> str | None:
     if not isinstance(value, dict) or depth > _NEAR:
         return None
     for key, inner in value.items():
-        if _CURSOR.search(key) and (found := text(inner)):
+        if _CURSOR.search(key) and (found := token(inner)):
             return found
     return next((found for inner in value.values() if (found := _cursor_anywhere(inner, depth + 1))), None)
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from contextlib import suppress
+from math import inf
 
 import structlog
 from playwright.async_api import Browser, BrowserContext, Error, Page, Request, Response, Route
@@ -35,6 +36,7 @@ class Tab:
         self.noted: dict[str, None] = {}
         self.rendering = False
         self.crashed = False
+        self.too_long: float = inf  # the length of a path and query that the site did not take
         self.last_failure: str | None = None
         self.last_status: tuple[int, str | None] | None = None  # of the last page: its status and Retry-After
         self._settings = settings

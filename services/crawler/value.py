@@ -38,6 +38,11 @@ def text(value: Any) -> str | None:
     return (value[:MOST_CHARACTERS].strip() or None) if isinstance(value, str) else None
 
 
+def token(value: Any) -> str | None:
+    """A string that is to be given back as it is, however long."""
+    return (value.strip() or None) if isinstance(value, str) else None
+
+
 def whole(value: Any) -> int | None:
     """A number that is not negative, as an integer; numbers in strings count."""
     if isinstance(value, bool) or value is None:

@@ -53,6 +53,7 @@ class Options:
     size: int | None = None
     scope: str = "asked"
     embedded: bool = False
+    uri: int | None = None  # longest path and query of a GET
 
 
 def parse_options(query: str) -> Options:
@@ -94,9 +95,11 @@ def _option(key: str, value: str) -> tuple[str, object]:
             return "size", _number(key, value, 1, 250)
         case "scope":
             return "scope", _one_of(key, value, ("asked", "videos"))
+        case "uri":
+            return "uri", _number(key, value, 100, 1_000_000)
         case "embedded":
             return "embedded", _one_of(key, value, ("yes", "no")) == "yes"
-    known = "pins, seed, fault, at, times, end, latency, gated, size, scope, embedded"
+    known = "pins, seed, fault, at, times, end, latency, gated, size, scope, embedded, uri"
     raise BadOption(f"The stand-in knows no option {key!r}. It knows: {known}.")
 
 

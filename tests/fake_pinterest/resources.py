@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+from urllib.parse import parse_qsl
 
 import anyio
 import msgspec
@@ -79,6 +80,8 @@ class Resources:
             latency_ms = feed.options.latency_ms
         if latency_ms:
             await anyio.sleep(latency_ms / 1000)
+        if feed and feed.options.uri and len(request.url.path + request.url.query) > feed.options.uri:
+            raise Refused(414, 1, "URI Too Long")
         if feed:
             return self._page(name, options, feed, origins)
         if name in self._things:
@@ -188,7 +191,7 @@ async def _options_of(request: Request) -> Options:
         token = request.headers.get("x-csrftoken")
         if not token or token != request.cookies.get("csrftoken"):
             raise Refused(403, 1, "CSRF token missing or incorrect")
-        data: Any = (await request.form()).get("data")
+        data: Any = dict(parse_qsl((await request.body()).decode())).get("data")
     else:
         data = request.query_params.get("data")
     try:

@@ -55,6 +55,19 @@ async def test_every_video_is_found_and_nothing_else_in_each_way_alone(
     assert got.ways == {strategy}
 
 
+@pytest.mark.parametrize("strategy", ["feed", "page"])
+async def test_a_search_is_read_to_any_depth(site: RunningSite, strategy: Strategy) -> None:
+    """Its cursors grow beyond 4 kB on the way, which a bound on texts once cut."""
+    query = "glaze pins:2200 seed:deep"
+    assert_all_found(await crawl(site, query, strategy), query)
+
+
+async def test_what_is_too_long_for_an_address_is_asked_by_a_form(site: RunningSite) -> None:
+    query = "glaze pins:600 seed:long uri:3500"
+    got = await crawl(site, query, "feed")
+    assert_all_found(got, query)
+
+
 @pytest.mark.parametrize("fault", ["e503", "cut", "truncated", "rate_limited", "empty_page", "loop", "no_cursor"])
 @pytest.mark.parametrize("strategy", ["feed", "page"])
 async def test_a_fault_of_the_moment_costs_no_video(site: RunningSite, fault: str, strategy: Strategy) -> None:
