@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import blake2b
 from heapq import heappop, heappush
 from itertools import count
@@ -163,10 +164,13 @@ class Lane:
         self._store: Store = store or Local()
         self._queue = _Queue()  # one turn is waited for at a time, so that a process holds one at most
 
-    async def turn(self, *, first: bool = False) -> Held | None:
-        """Returns None when a request may go, or at once why none may. A session's `first` goes before all others."""
+    async def turn(self, *, first: bool = False, probe: bool = True) -> Held | None:
+        """Returns None when a request may go, or at once why none may. A session's `first` goes before all others.
+
+        What comes of a `probe` is told by `refused` or `answered`.
+        """
         async with self._queue.place(0 if first else 1):
-            got = await self._store.update(self._take)
+            got = await self._store.update(partial(self._take, probe))
             if isinstance(got, Held):
                 return got
             if got.wait_s > 0:
@@ -188,8 +192,8 @@ class Lane:
         if await self._store.update(lambda known, _: _closed(known, pace.answered(known))):
             log.info("the site answers; the circuit is closed")
 
-    def _take(self, known: Pace, now: float) -> tuple[Pace, Turn | Held]:
-        return pace.take(known, now, self._rate)
+    def _take(self, probe: bool, known: Pace, now: float) -> tuple[Pace, Turn | Held]:
+        return pace.take(known, now, self._rate, probe=probe)
 
 
 def _opened(before: Pace, after: Pace) -> tuple[Pace, Pace | None]:

@@ -41,8 +41,11 @@ class Held(NamedTuple):
     probing: bool = False
 
 
-def take(pace: Pace, now: float, rate: Rate) -> tuple[Pace, Turn | Held]:
-    """The next turn, or why there is none. The first that comes when the circuit was open long enough is the probe."""
+def take(pace: Pace, now: float, rate: Rate, *, probe: bool = True) -> tuple[Pace, Turn | Held]:
+    """The next turn, or why there is none. The first that comes when the circuit was open long enough is the probe.
+
+    Of a request that is no `probe` nobody will say what came of it; it may go while none is under way.
+    """
     if now < pace.held_until:
         return pace, Held(Reason.RATE_LIMITED, pace.held_until - now)
     if pace.opened:
@@ -51,7 +54,8 @@ def take(pace: Pace, now: float, rate: Rate) -> tuple[Pace, Turn | Held]:
         if now < pace.probe_until:
             wait_s = min(pace.probe_until - now, PROBE_POLL_S)
             return pace, Held(pace.reason or Reason.UNREACHABLE, wait_s, probing=True)
-        pace = replace(pace, probe_until=now + PROBE_S)
+        if probe:
+            pace = replace(pace, probe_until=now + PROBE_S)
     interval = 1 / rate.per_second
     at = max(now, pace.full_at - (rate.burst - 1) * interval)
     return replace(pace, full_at=max(pace.full_at, now) + interval), Turn(at - now)

@@ -41,9 +41,9 @@ class Pacer:
         self.lane = lane
         self._new = new
 
-    async def turn(self) -> None:
+    async def turn(self, *, probe: bool = True) -> None:
         """Returns when a request may go. Raises Refused, to be waited out, while none may."""
-        if (held := await self.lane.turn(first=self._new)) is not None:
+        if (held := await self.lane.turn(first=self._new, probe=probe)) is not None:
             raise _held(held)
 
     async def answered(self) -> None:

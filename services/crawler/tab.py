@@ -98,7 +98,7 @@ class Tab:
     async def goto(self, path: str) -> str:
         """Opens a page of the site and returns its HTML. Raises Refused or BrowserFailed."""
         self._landed_at = None
-        await self._pacer.turn()
+        await self._pacer.turn(probe=path != "/")  # that the first page comes says little
         try:
             response = await self.page.goto(self._settings.site + path, wait_until="commit", timeout=TIMED_OUT_S * 1000)
             self._landed_at = time.monotonic()
