@@ -19,6 +19,7 @@ from libs.common.session_log import session_log
 from libs.common.settings import load
 from libs.common.streams import await_streams
 from services.crawler.browser import Browser
+from services.crawler.canary import canary_running
 from services.crawler.crawl import Crawls, Read
 from services.crawler.reading import read
 from services.crawler.settings import CrawlerSettings
@@ -32,7 +33,8 @@ async def serve(settings: CrawlerSettings, stop: asyncio.Event) -> None:
     """Until `stop`."""
     async with connect(settings, "crawler") as bus, Browser(settings) as browser:
         await await_streams(bus)
-        await work(bus, settings, stop, partial(read, browser), lambda: browser.ready)
+        async with canary_running(browser):
+            await work(bus, settings, stop, partial(read, browser), lambda: browser.ready)
 
 
 async def work(

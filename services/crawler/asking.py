@@ -7,9 +7,11 @@ import asyncio
 import msgspec
 from playwright.async_api import Error
 
+from libs.common import metrics
+from libs.common.messages import Reason
 from services.crawler import pinterest
 from services.crawler.envelope import Envelope
-from services.crawler.failure import TIMED_OUT_S, BrowserFailed, from_playwright, timed_out, unreachable
+from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, from_playwright, timed_out, unreachable
 from services.crawler.pacing import Pacer
 from services.crawler.tab import Tab
 
@@ -32,6 +34,20 @@ _FETCH = """async ({path, headers, timeout_ms}) => {
 
 async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
     """What a resource answers to the page in `tab`. Raises Refused or BrowserFailed."""
+    answer = await answer_of(tab, asked, pacer)
+    try:
+        envelope = pinterest.envelope_in(answer)
+    except Refused as refusal:
+        if refusal.reason is Reason.UPSTREAM_CHANGED:
+            metrics.unknown_answers.add(1, {"what": "refused"})
+        raise
+    if envelope.lost:
+        metrics.unknown_answers.add(1, {"what": "cursor"})
+    return envelope
+
+
+async def answer_of(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> pinterest.Answer:
+    """The answer of a resource as it came, whatever it is. Raises Refused or BrowserFailed where none did."""
     await tab.land()
     await pacer.turn()
     what = "A request to the site"
@@ -51,4 +67,4 @@ async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
         raise timed_out(what)
     if answer.error is not None:
         raise unreachable((tab.last_failure or answer.error).removeprefix("net::"))
-    return pinterest.envelope_in(answer)
+    return answer
