@@ -179,6 +179,11 @@ async def scenario(name: str, latency_ms: int, seconds: float, rate: float) -> d
                 hosts = (*hosts, dead.removeprefix("http://"))
                 items = [moved(item, site.origin, dead) if int(item.session, 16) % 2 else item for item in items]
             settings = TransformerSettings(site_url=site.origin, media_hosts=hosts)
+            if name == "dead_host":
+                healthy = [item for item in items if int(item.session, 16) % 2 == 0]
+                alone = await resolve_all(settings, healthy, arrivals * len(healthy) / len(items))
+                found["baseline_healthy_host_alone_ms"] = alone["ms"]
+                await requests_seen(site)
             found |= await resolve_all(settings, items, None if name == "top" else arrivals)
             done = found.pop("_done", [])
             if name == "dead_host":

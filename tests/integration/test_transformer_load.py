@@ -81,6 +81,20 @@ async def test_a_cdn_that_is_down_or_too_slow_is_soon_left_alone_and_every_video
     assert len(cdn.asked) - asked < SESSIONS
 
 
+async def test_a_host_that_answers_too_slowly_for_all_verifies_some_and_the_others_do_not_wait(cdn: Cdn) -> None:
+    async def slowly(request: Request) -> Response:
+        await asyncio.sleep(1.5)
+        return await file(request)
+
+    items = [item(cdn, n) for n in range(SESSIONS * 4)]
+    for one in items:
+        cdn.answers[one.variants[1].url.removeprefix(cdn.origin)] = slowly
+    async with Resolver(cdn.settings(request_timeout_s=10.0, item_timeout_s=60.0)) as resolver:
+        videos = await resolved(resolver, items)
+    assert [one.url for one in videos] == [one.variants[1].url for one in items]
+    assert 0 < sum(one.verified for one in videos) <= len(cdn.asked) < len(items) / 2
+
+
 async def test_a_host_that_is_back_is_asked_again(cdn: Cdn) -> None:
     items = [item(cdn, n) for n in range(SESSIONS)]
     for one in items:
