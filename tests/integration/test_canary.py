@@ -115,7 +115,7 @@ async def test_a_fault_that_passes_is_waited_out_and_a_search_with_too_little_is
 
 async def test_it_runs_beside_searches_on_idle_tabs_only(site: RunningSite) -> None:
     query = "glaze seed:idle"
-    given = settings(site, warm_contexts=0, sessions=4, canary_interval_s=0.01, canary_query=query)
+    given = settings(site, warm_contexts=0, sessions=5, canary_interval_s=0.01, canary_query=query)
 
     async def asked() -> bool:
         return await searched(site, "idle") > 1
