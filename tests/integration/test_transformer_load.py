@@ -20,6 +20,7 @@ from tests.integration.transformer_cdn import Cdn, file, master, path, raw, runn
 from tests.wait import wait_for, wait_until
 
 SESSIONS = 50
+PATIENT: dict[str, Any] = {"request_timeout_s": 10.0, "item_timeout_s": 60.0}  # where nothing is to time out
 WIDGETS = "/v3/pidgets/pins/info/"
 RESOURCE = "/resource/PinResource/get/"
 
@@ -89,7 +90,7 @@ async def test_a_host_that_answers_too_slowly_for_all_verifies_some_and_the_othe
     items = [item(cdn, n) for n in range(SESSIONS * 4)]
     for one in items:
         cdn.answers[one.variants[1].url.removeprefix(cdn.origin)] = slowly
-    async with Resolver(cdn.settings(request_timeout_s=10.0, item_timeout_s=60.0)) as resolver:
+    async with Resolver(cdn.settings(**PATIENT)) as resolver:
         videos = await resolved(resolver, items)
     assert [one.url for one in videos] == [one.variants[1].url for one in items]
     assert 0 < sum(one.verified for one in videos) <= len(cdn.asked) < len(items) / 2
@@ -99,7 +100,7 @@ async def test_a_host_that_is_back_is_asked_again(cdn: Cdn) -> None:
     items = [item(cdn, n) for n in range(SESSIONS)]
     for one in items:
         cdn.answers |= {variant.url.removeprefix(cdn.origin): refuse for variant in one.variants}
-    async with Resolver(cdn.settings(unsettled_ttl_s=0.0)) as resolver:
+    async with Resolver(cdn.settings(unsettled_ttl_s=0.0, **PATIENT)) as resolver:
         assert not any(one.verified for one in await resolved(resolver, items))
         for one in items:
             cdn.answers[one.variants[1].url.removeprefix(cdn.origin)] = file
@@ -152,7 +153,7 @@ async def test_no_more_requests_are_under_way_at_a_host_than_its_bound_and_their
 
     for n in range(200):
         cdn.answers[path("iht", "expMp4", "_720w.mp4", signature(n))] = counted
-    async with Resolver(cdn.settings(probes_per_host=5)) as resolver:
+    async with Resolver(cdn.settings(probes_per_host=5, **PATIENT)) as resolver:
         assert all(one.verified for one in await resolved(resolver, [item(cdn, n) for n in range(200)]))
     assert len(cdn.asked) == 200
     assert most <= 5
@@ -217,7 +218,7 @@ async def test_many_pins_are_asked_for_by_few_requests(cdn: Cdn) -> None:
     secrets = {one.pin.id or "": [cdn.url("iht", "expMp4", "_x9.mp4", one.signature)] for one in items}
     cdn.answers |= {urls[0].removeprefix(cdn.origin): file for urls in secrets.values()}
     cdn.answers[WIDGETS] = told(secrets)
-    async with Resolver(cdn.settings(site_requests_per_second=6.0, site_wait_s=20.0)) as resolver:
+    async with Resolver(cdn.settings(site_requests_per_second=6.0, site_wait_s=20.0, **PATIENT)) as resolver:
         videos = await resolved(resolver, items)
     assert [one.url for one in videos] == [urls[0] for urls in secrets.values()]
     assert cdn.count(WIDGETS) < 10
