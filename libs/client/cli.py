@@ -78,6 +78,23 @@ def doctor(
     raise typer.Exit(run_doctor(site))
 
 
+@app.command()
+def canary(
+    query: Annotated[
+        str | None, typer.Argument(help="what to look for; default: CANARY_QUERY", show_default=False)
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="origin of the site", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of a sentence")] = False,
+) -> None:
+    """Say in one line whether the site's answers still have the shape that this program knows.
+
+    Exit code: 0 they have, 1 they have changed, 69 the site was not reached or refused.
+    """
+    from libs.client.canary import run_canary
+
+    raise typer.Exit(run_canary(query, site, as_json))
+
+
 def main() -> None:
     """The entry point."""
     app()

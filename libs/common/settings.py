@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "json"
     otel_exporter_otlp_endpoint: Annotated[
         str | None,
-        Meta(description="where traces go by OTLP over HTTP; unset: nowhere (other OTEL_* apply too)"),
+        Meta(description="where traces and metrics go by OTLP over HTTP; unset: nowhere (other OTEL_* apply too)"),
     ] = None
     drain_timeout_s: Annotated[
         float, Meta(gt=0, description="how long work in flight may take to finish after SIGTERM")

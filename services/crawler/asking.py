@@ -9,9 +9,11 @@ from itertools import count
 import msgspec
 from playwright.async_api import Error
 
+from libs.common import metrics
+from libs.common.messages import Reason
 from services.crawler import pinterest
 from services.crawler.envelope import Envelope
-from services.crawler.failure import TIMED_OUT_S, BrowserFailed, from_playwright, timed_out, unreachable
+from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, from_playwright, timed_out, unreachable
 from services.crawler.pacing import Pacer
 from services.crawler.tab import Tab
 
@@ -49,14 +51,27 @@ _numbers = count()
 
 async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
     """What a resource answers to the page in `tab`. Raises Refused or BrowserFailed."""
+    answer = await answer_of(tab, asked, pacer)
+    try:
+        envelope = pinterest.envelope_in(answer)
+    except Refused as refusal:
+        if refusal.reason is Reason.UPSTREAM_CHANGED:
+            metrics.unknown_answers.add(1, {"what": "refused"})
+        raise
+    if envelope.lost:
+        metrics.unknown_answers.add(1, {"what": "cursor"})
+    await pacer.answered()
+    return envelope
+
+
+async def answer_of(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> pinterest.Answer:
+    """The answer of a resource as it came, whatever it is. Raises Refused or BrowserFailed where none did."""
     length = len(asked.path)
     answer = await _answer(tab, asked, pacer, as_form=length >= tab.too_long)
     if answer.status in _TOO_LONG and length < tab.too_long:
         tab.too_long = length
         answer = await _answer(tab, asked, pacer, as_form=True)
-    envelope = pinterest.envelope_in(answer)
-    await pacer.answered()
-    return envelope
+    return answer
 
 
 async def _answer(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, as_form: bool) -> pinterest.Answer:

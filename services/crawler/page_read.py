@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import msgspec
 from opentelemetry import trace
 
+from libs.common import metrics
 from libs.common.messages import RawMedia
 from services.crawler.extract import Extraction
 
@@ -39,4 +40,6 @@ def page_read(way: str, number: int, extraction: Extraction, span: trace.Span, u
     span.set_attribute("media", len(extraction.media))
     span.set_attribute("pins", extraction.pins)
     strange = [*unknown, *extraction.unknown]
+    if strange:
+        metrics.unknown_answers.add(1, {"what": "fields"})
     return PageRead(number=number, way=way, media=extraction.media, pins=extraction.pins, unknown=strange)

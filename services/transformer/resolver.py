@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -27,6 +28,13 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("services.transformer")
+
+
+@dataclass(slots=True)
+class _Budget:
+    """What an item may still wait for the CDN, or for the site."""
+
+    seconds: float
 
 
 class Resolver:
@@ -85,15 +93,16 @@ class Resolver:
 
     async def _find(self, raw: RawMedia, variants: tuple[Variant, ...]) -> Outcome:
         attempt = Attempt(variants, self._prober, self._settings.allow_hevc)
-        file = await self._within(self._settings.item_timeout_s, attempt.file(), attempt)
+        left = _Budget(self._settings.item_timeout_s)
+        file = await self._within(left, attempt.file(), attempt)
         heard = True
         if file is None and self._worth_asking(raw, attempt):
             told, heard = await self._ask_site(raw, attempt)
             if told:
-                file = await self._within(self._settings.item_timeout_s, attempt.file(), attempt)
+                file = await self._within(left, attempt.file(), attempt)
         if file is not None:
             return self._outcome(attempt, links.of_file(*file), file[0].stage, size_bytes=file[1].size_bytes)
-        stream = await self._within(self._settings.item_timeout_s, attempt.stream(), attempt)
+        stream = await self._within(left, attempt.stream(), attempt)
         if stream is not None:
             return self._outcome(attempt, links.of_stream(*stream), 5, settled=heard and attempt.complete)
         guess = attempt.best_guess()
@@ -113,18 +122,21 @@ class Resolver:
         """Whether the site told new addresses, and whether it was heard in full."""
         known = {item.url for item in attempt.variants} | set(attempt.answers)
         asking = self._lookup.media(raw.pin.id or "", raw.signature, known, attempt.tally)
-        found, heard = await self._within(self._settings.site_wait_s * 2, asking, attempt) or ([], False)
+        found, heard = await self._within(_Budget(self._settings.site_wait_s * 2), asking, attempt) or ([], False)
         attempt.widen(Variant(key=ASKED, url=url) for url in found)
         return bool(found), heard
 
-    async def _within(self, limit_s: float, work: Coroutine[Any, Any, T | None], attempt: Attempt) -> T | None:
+    async def _within(self, left: _Budget, work: Coroutine[Any, Any, T | None], attempt: Attempt) -> T | None:
+        started = time.monotonic()
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(left.seconds):
                 return await work
         except TimeoutError:
             attempt.cut_short = True
-            log.warning("item_cut_short", after_s=limit_s, requests=attempt.tally.requests)
+            log.warning("item_cut_short", after_s=left.seconds, requests=attempt.tally.requests)
             return None
+        finally:
+            left.seconds = max(left.seconds - (time.monotonic() - started), 0.0)
 
     def _outcome(
         self,

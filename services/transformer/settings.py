@@ -15,7 +15,7 @@ class TransformerSettings(UpstreamSettings, frozen=True, kw_only=True):
     items: Annotated[int, Meta(ge=1, description="items resolved at once; most of them wait, so more than PROBES")] = (
         200
     )
-    probes: Annotated[int, Meta(ge=1, description="requests to the CDN under way at once")] = 32
+    probes: Annotated[int, Meta(ge=1, description="requests to the CDN under way at once")] = 64
     probes_per_host: Annotated[int, Meta(ge=1, description="the same, to any one host")] = 24
     request_timeout_s: Annotated[float, Meta(gt=0, description="how long one request may take")] = 2.5
     request_attempts: Annotated[
@@ -31,7 +31,7 @@ class TransformerSettings(UpstreamSettings, frozen=True, kw_only=True):
         Meta(
             gt=0, description="longest wait for the CDN about one item, queueing included; then its best guess is taken"
         ),
-    ] = 60.0
+    ] = 20.0
     handle_limit_s: Annotated[
         float, Meta(gt=0, description="longest that one item may take; then it has failed, and is tried again")
     ] = 300.0
@@ -47,5 +47,6 @@ class TransformerSettings(UpstreamSettings, frozen=True, kw_only=True):
     ask_pins: Annotated[bool, Meta(description="ask the site about a pin when no file is found on the CDN")] = True
     site_requests_per_second: Annotated[float, Meta(gt=0, description="pace of requests to the site")] = 3.0
     site_wait_s: Annotated[
-        float, Meta(gt=0, description="longest wait for a turn at the site; items beyond that go without")
-    ] = 30.0
+        float,
+        Meta(gt=0, description="longest wait for a turn at the site; items beyond that go without, as verified HLS"),
+    ] = 2.0

@@ -7,6 +7,7 @@ trusted once it has said yes, and never again once a GET has contradicted it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
@@ -203,10 +204,15 @@ class Prober:
         target = parse(url)
         assert target is not None and self.may_ask(url), f"{url} is not on an allowed host"
         host = self._host(url)
-        async with host.slots, self._slots, asyncio.timeout(self._settings.request_timeout_s):
+        async with host.slot(), self._slots:
             tally.requests += 1
-            async with self._client.stream(method, target, headers=headers) as response:
-                body = await _read(response, max(most, DRAINED_BYTES))
+            started = time.monotonic()
+            try:
+                async with asyncio.timeout(self._settings.request_timeout_s):
+                    async with self._client.stream(method, target, headers=headers) as response:
+                        body = await _read(response, max(most, DRAINED_BYTES))
+            finally:
+                host.note_time(time.monotonic() - started)
         return _Reply(url, method, response.status_code, response.headers, body)
 
     def _host(self, url: str) -> Host:
