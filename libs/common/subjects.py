@@ -16,6 +16,8 @@ RAW = "RAW"  # RawMedia, Lease
 DIRECT = "DIRECT"  # DirectMedia
 RESULTS_BUCKET = "results"  # the session log: *Record
 RESULTS = f"KV_{RESULTS_BUCKET}"
+SEEN_BUCKET = "seen"  # which session of a scope gives a video: SeenRecord
+SEEN = f"KV_{SEEN_BUCKET}"
 QUARANTINE = "QUARANTINE"  # messages whose handling has ended in nothing before, headers and all
 DEAD_LETTERS = "DEAD_LETTERS"  # bodies that could not be handled, headers and all
 
@@ -37,6 +39,7 @@ ALL_LEASES = "media.lease.*.*"
 ALL_DIRECT = "media.direct.*.*"
 ALL_RECORDS = f"$KV.{RESULTS_BUCKET}.>"
 ALL_REQUEST_RECORDS = f"$KV.{RESULTS_BUCKET}.*.request"
+ALL_SEEN = f"$KV.{SEEN_BUCKET}.>"
 ALL_SUSPECTS = "quarantine.>"
 ALL_DEAD_LETTERS = "dead.>"
 NO_LEASE = "media.lease.nobody.nobody"  # a subject of RAW that no message, and no durable's filter, is on
@@ -110,6 +113,11 @@ def record(session: str, kind: str, name: str | None = None) -> str:
 def records_of(session: str) -> str:
     """All records of a session."""
     return f"$KV.{RESULTS_BUCKET}.{token(session)}.>"
+
+
+def seen(scope: str, signature: str) -> str:
+    """Where it is recorded which session of a scope gives a video."""
+    return f"$KV.{SEEN_BUCKET}.{token(scope)}.{token(signature)}"
 
 
 def cancel(session: str) -> str:
