@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sys
 from datetime import UTC, datetime
 
 from libs.client.client import Client, Search
@@ -15,6 +18,15 @@ async def collect(search: Search) -> set[str]:
     videos = [video async for video in search]
     assert len({video.id for video in videos}) == len(videos)
     return {_name(video) for video in videos}
+
+
+async def command(*arguments: str) -> tuple[int | None, str, str]:
+    """`pinstream search`, to its end."""
+    pipe = asyncio.subprocess.PIPE
+    line = (sys.executable, "-m", "libs.client.cli", "search", *arguments)
+    process = await asyncio.create_subprocess_exec(*line, stdout=pipe, stderr=pipe)
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
 
 
 def _name(video: Video) -> str:
@@ -44,10 +56,13 @@ async def test_filters_give_what_the_site_has_of_it_and_nothing_else(stack_of: S
     assert limited.completed is not None
     assert limited.completed.reason is Reason.LIMIT
 
-    right = wanted(query, orientation="landscape")
-    assert right
-    wide = Filters(orientation=Orientation.LANDSCAPE)
-    assert await collect(client.search(query, limit=5000, filters=wide)) == right
+    options = ["--orientation", "landscape", "--max-duration", "59", "--limit", "5000", "--url", client.urls[0]]
+    code, out, _ = await command(query, *options)
+    right = wanted(query, orientation="landscape", seconds=(0, 59))
+    assert code == 0
+    assert {json.loads(line)["id"] for line in out.splitlines()} == right != set()
+    code, _, err = await command(query, "--min-height", "0", "--url", client.urls[0])
+    assert (code, "parameters.filters.min_height" in err) == (2, True)
 
 
 async def test_who_watches_a_topic_is_given_only_what_is_new(stack_of: Stack) -> None:
@@ -64,6 +79,8 @@ async def test_who_watches_a_topic_is_given_only_what_is_new(stack_of: Stack) ->
     assert second_search.completed.summary.seen >= 15
     third = client.search(query, limit=5, new_only="daily-glazes")
     assert await collect(third) == set()
+    code, out, err = await command(query, "--new-only", "daily-glazes", "--url", client.urls[0])
+    assert (code, out, "found: 0" in err, "seen before" in err) == (0, "", True, True)
     assert third.completed is not None
     assert third.completed.reason is Reason.EXHAUSTED
     assert len(await collect(client.search(query, limit=5, new_only="of-another"))) == 5

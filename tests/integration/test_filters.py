@@ -138,6 +138,7 @@ async def test_a_search_in_which_nothing_passes_ends_at_the_sites_end_and_says_h
     log: SessionLog, session: str
 ) -> None:
     delivery = await begin(log, session, 50)
+    page: list[int | None] = [1_000] * 25
     seen: list[int] = []
 
     async def listen() -> None:
@@ -146,7 +147,7 @@ async def test_a_search_in_which_nothing_passes_ends_at_the_sites_end_and_says_h
                 seen.append(record.message.filtered)
 
     listening = asyncio.create_task(listen())
-    await Crawls(log, Cancelled(), pages_of(*[[1_000] * 25] * 6), 0.0).handle(delivery)
+    await Crawls(log, Cancelled(), pages_of(*[page] * 6), 0.0).handle(delivery)
     state = await log.state(session)
     assert state.complete
     assert (state.reason, state.videos, state.filtered) == (Reason.EXHAUSTED, 0, 150)
