@@ -27,6 +27,7 @@ from libs.common.messages import (
     UnavailableRecord,
     Variant,
     Video,
+    VideoRecord,
     decode,
     encode,
 )
@@ -124,6 +125,9 @@ async def test_a_limit_counts_only_what_the_filters_ask_for(log: SessionLog, ses
     assert (state.videos, state.reason, state.unavailable, state.repeats) == (limit, Reason.LIMIT, 0, 0)
     given = [record.message for record in [r async for r in log.read(session)]]
     low = [one for one in given if isinstance(one, UnavailableRecord)]
+    videos = [one.video for one in given if isinstance(one, VideoRecord)]
+    assert all((video.height or 0) >= 720 and (video.duration_ms or 0) >= 10_000 for video in videos)
+    assert limit == 1 or low
     assert {one.reason for one in low} <= {"filtered: min_height"}
     assert all(one.filtered for one in low)
     assert state.filtered == len(low) + state.passed_over
