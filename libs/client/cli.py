@@ -9,6 +9,7 @@ import typer
 
 from libs.client.dead_letters import app as dead_letters
 from libs.client.output import Format
+from libs.common.messages import Filters, Orientation
 
 DEFAULT_URL = "ws://127.0.0.1:8080/ws"
 DEFAULT_SITE = "https://www.pinterest.com"
@@ -34,11 +35,33 @@ def search(
     format_: Annotated[
         Format | None, typer.Option("--format", help="default: table on a terminal, else jsonl", show_default=False)
     ] = None,
+    min_duration: Annotated[float | None, typer.Option(help="seconds", show_default=False)] = None,
+    max_duration: Annotated[float | None, typer.Option(help="seconds", show_default=False)] = None,
+    min_height: Annotated[int | None, typer.Option(help="pixels", show_default=False)] = None,
+    orientation: Annotated[Orientation | None, typer.Option(show_default=False)] = None,
+    with_captions: Annotated[bool, typer.Option("--with-captions", help="only videos that have some")] = False,
+    exclude_promoted: Annotated[bool, typer.Option("--exclude-promoted", help="no promoted pins")] = False,
+    created_after: Annotated[
+        str | None, typer.Option(help="a date such as 2026-01-31, or an ISO 8601 time", show_default=False)
+    ] = None,
+    new_only: Annotated[
+        str | None,
+        typer.Option(metavar="SCOPE", help="only what no search of that scope has given", show_default=False),
+    ] = None,
 ) -> None:
     """Search at a running gateway and show each video as it arrives."""
     from libs.client.search import run_search
 
-    raise typer.Exit(run_search(query, limit, url, format_))
+    filters = Filters(
+        min_duration_s=min_duration,
+        max_duration_s=max_duration,
+        min_height=min_height,
+        orientation=orientation,
+        with_captions=with_captions,
+        exclude_promoted=exclude_promoted,
+        created_after=created_after,
+    )
+    raise typer.Exit(run_search(query, limit, url, format_, filters=filters, new_only=new_only))
 
 
 @app.command()

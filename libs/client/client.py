@@ -37,7 +37,7 @@ from libs.common.frames import (
     VideoFrame,
     decode_frame,
 )
-from libs.common.messages import Video
+from libs.common.messages import Filters, Video
 
 FOR_GOOD_CODES = range(4500, 5000)  # 4000 to 4499 come back, as do the standard codes
 OPENINGS = 2  # times that a search is asked for before `accepted` was heard: each may have begun a session
@@ -64,9 +64,24 @@ class Client:
         self.reconnect_timeout_s = reconnect_timeout_s
         self.unavailable_timeout_s = unavailable_timeout_s
 
-    def search(self, query: str, *, limit: int = DEFAULT_RESULT_LIMIT) -> Search:
-        """Up to `limit` distinct videos on `query`, as they are found."""
-        parameters = {"search_query": query, "result_limit": limit}
+    def search(
+        self,
+        query: str,
+        *,
+        limit: int = DEFAULT_RESULT_LIMIT,
+        filters: Filters | None = None,
+        new_only: str | None = None,
+    ) -> Search:
+        """Up to `limit` distinct videos on `query`, as they are found.
+
+        All of them are what `filters` ask for. `new_only` names a scope, such as daily-glazes: only what no search of
+        that scope has given in the last 30 days.
+        """
+        parameters: dict[str, Any] = {"search_query": query, "result_limit": limit}
+        if filters is not None:
+            parameters["filters"] = msgspec.to_builtins(filters)
+        if new_only is not None:
+            parameters |= {"new_only": True, "scope": new_only}
         return Search(self, {"operation": "initiate_extraction", "parameters": parameters})
 
     def follow(self, session_id: str, *, after: int = 0) -> Search:

@@ -11,6 +11,7 @@ from libs.client.client import Client, Search
 from libs.client.errors import GatewayUnreachable, RequestRefused
 from libs.client.output import Format, Renderer, renderer
 from libs.common.frames import Progress, VideoFrame
+from libs.common.messages import Filters
 
 EX_FAILED = 1
 EX_USAGE = 2
@@ -56,7 +57,15 @@ def _sorry(sentence: str, code: int) -> int:
     return code
 
 
-def run_search(query: str, limit: int, url: str, format_: Format | None) -> int:
+def run_search(
+    query: str,
+    limit: int,
+    url: str,
+    format_: Format | None,
+    *,
+    filters: Filters | None = None,
+    new_only: str | None = None,
+) -> int:
     """The command."""
     try:
         client = Client(url)
@@ -64,6 +73,7 @@ def run_search(query: str, limit: int, url: str, format_: Format | None) -> int:
         return _sorry(str(error), EX_USAGE)
 
     async def run() -> int:
-        return await show(client.search(query, limit=limit), renderer(format_, limit))
+        search = client.search(query, limit=limit, filters=filters, new_only=new_only)
+        return await show(search, renderer(format_, limit))
 
     return asyncio.run(run())

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from libs.common.messages import Reason, Video
+from libs.common.messages import Filters, Reason, Video
 
 SUBPROTOCOL = "pinstream.v1"
 SUBPROTOCOL_TROUBLE = "pinstream.v1.1"  # the same, of a client that bears an `error` about a session which goes on
@@ -58,7 +58,10 @@ class VideoFrame(Frame, frozen=True, kw_only=True, tag="video"):
 
 
 class Progress(Frame, frozen=True, kw_only=True, tag="progress"):
-    """How far a session is. `state` is `queued`, `starting`, `crawling`, `waiting` or `finishing`."""
+    """How far a session is. `state` is `queued`, `starting`, `crawling`, `waiting` or `finishing`.
+
+    `seen` counts what another session of the scope has given, `filtered` what the filters passed over.
+    """
 
     session_id: str
     found: int
@@ -68,6 +71,8 @@ class Progress(Frame, frozen=True, kw_only=True, tag="progress"):
     pages: int = 0
     waiting_for: str | None = None
     waiting_until: float | None = None
+    seen: int = 0
+    filtered: int = 0
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,6 +84,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     items: int
     first_video_s: float | None = None
     elapsed_s: float | None = None
+    seen: int = 0
+    filtered: int = 0
 
 
 class Completed(Frame, frozen=True, kw_only=True, tag="completed"):
@@ -125,11 +132,18 @@ def decode_frame(text: str | bytes) -> AnyFrame:
     return _decoder.decode(text)
 
 
+class FilterParameters(Filters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Filters as a client gives them: one that is not known would be a promise that nobody keeps."""
+
+
 class InitiateParameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What to look for; `result_limit` counts distinct videos."""
+    """What to look for; `result_limit` counts distinct videos. `new_only`: that no session of `scope` has given."""
 
     search_query: str
     result_limit: int = DEFAULT_RESULT_LIMIT
+    filters: FilterParameters | None = None
+    new_only: bool = False
+    scope: str | None = None
 
 
 class CancelParameters(msgspec.Struct, frozen=True, kw_only=True):

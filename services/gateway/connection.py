@@ -27,6 +27,7 @@ from libs.common.frames import (
     Pong,
     ResumeExtraction,
 )
+from services.gateway.filters import filters_of
 from services.gateway.following import Following, SessionExpired
 from services.gateway.operations import InvalidOperation, parse_operation
 from services.gateway.sending import Sender, traced
@@ -131,7 +132,9 @@ class Connection:
                 await self._refuse(operation, ErrorCode.DRAINING, message, retry_after_s=ELSEWHERE_S)
             case InitiateExtraction(parameters=wanted, id=id_):
                 with tracer.start_as_current_span("receive initiate_extraction", kind=SpanKind.SERVER) as span:
-                    begun = await self.sessions.begin(wanted.search_query, wanted.result_limit)
+                    begun = await self.sessions.begin(
+                        wanted.search_query, wanted.result_limit, filters_of(wanted.filters), wanted.scope
+                    )
                     span.set_attribute("pinstream.session", begun.session)
                     await self.sender.send(Accepted(id=id_, session_id=begun.session, sequence=begun.sequence))
                 self._follow(begun.session, begun.sequence, id_)

@@ -17,13 +17,15 @@ from libs.common.frames import (
     ResumeExtraction,
 )
 from libs.common.subjects import TOKEN
+from services.gateway.filters import wrong_filter, wrong_scope
 
 OPERATIONS = ("initiate_extraction", "cancel_extraction", "resume_extraction", "ping")
 MOST_CHARACTERS = 400  # of a refusal, which may repeat what was sent
+MOST_NAME = 64  # characters of a field's name that is repeated
 MAX_ID_BYTES = 256  # the id is echoed in every answer
 
 _decoder: msgspec.json.Decoder[Operation] = msgspec.json.Decoder(Operation)
-_missing = re.compile(r"missing required field `(?P<name>[^`]+)`")
+_missing = re.compile(r"missing required field `(?P<name>[^`]+)`|contains unknown field `(?P<unknown>[^`]*)`")
 _path = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
 
 
@@ -65,7 +67,8 @@ def _explain(text: str) -> tuple[str, str]:
     field = path["path"] if path else ""
     missing = _missing.search(text)
     if missing:
-        field = f"{field}.{missing['name']}" if field else missing["name"]
+        name = (missing["name"] or missing["unknown"])[:MOST_NAME]
+        field = f"{field}.{name}" if field else name
     return field or "message", f"{field or 'message'}: {_path.sub('', text)}"
 
 
@@ -82,6 +85,8 @@ def _check_values(operation: Operation) -> None:
                 raise refuse("search_query", f"has {len(query)} characters; {MAX_QUERY_CHARS} are the most")
             if not 1 <= wanted.result_limit <= MAX_RESULT_LIMIT:
                 raise refuse("result_limit", f"must be from 1 to {MAX_RESULT_LIMIT}, not {wanted.result_limit}")
+            if wrong := wrong_filter(wanted.filters) or wrong_scope(new_only=wanted.new_only, scope=wanted.scope):
+                raise refuse(*wrong)
         case CancelExtraction(parameters=named) | ResumeExtraction(parameters=named):
             if not TOKEN.fullmatch(named.session_id):
                 raise refuse("session_id", "is not a session's id")

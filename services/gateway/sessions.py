@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 from libs.common import subjects
 from libs.common.closing import Ending, close, purge
 from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SessionUnknown
-from libs.common.messages import CancelRecord, CrawledRecord, Reason, RequestRecord, SearchRequest, encode
+from libs.common.messages import CancelRecord, CrawledRecord, Filters, Reason, RequestRecord, SearchRequest, encode
 from libs.common.session_log import SessionLog
 from libs.common.telemetry import inject, message_span
 from services.gateway.following import CHECK_S, Following
@@ -39,7 +39,9 @@ class Sessions:
         self.deadline_s = deadline_s
         self.check_s = check_s
 
-    async def begin(self, query: str, result_limit: int) -> Begun:
+    async def begin(
+        self, query: str, result_limit: int, filters: Filters | None = None, scope: str | None = None
+    ) -> Begun:
         """Writes the request to the log, then hands it to the crawlers. Raises BrokerUnavailable or StreamFull."""
         session = secrets.token_hex(16)
         request = SearchRequest(
@@ -48,6 +50,8 @@ class Sessions:
             result_limit=result_limit,
             requested_at=time.time(),
             deadline_s=self.deadline_s,
+            filters=filters,
+            scope=scope,
         )
         sequence = 0
         try:
@@ -104,7 +108,8 @@ class Sessions:
             with suppress(AlreadyExists):
                 await self.session_log.create(session, subjects.CANCEL, CancelRecord(requested_at=time.time()))
             await self.session_log.bus.tell(subjects.cancel(session))
-            await close(self.session_log, session, Ending(Reason.CANCELLED), closed_by="gateway")
+            ending = Ending(Reason.CANCELLED, filtered=state.passed_over)
+            await close(self.session_log, session, ending, closed_by="gateway")
         await purge(self.session_log, session)
         log.info("session cancelled", session=session)
 

@@ -10,19 +10,22 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import msgspec
 import structlog
 from opentelemetry import trace
 
-from libs.common.messages import Alternative, DirectMedia, RawMedia, Variant
+from libs.common.messages import Alternative, DirectMedia, Kind, RawMedia, Variant
 from services.transformer import egress, links
 from services.transformer.address import is_media
 from services.transformer.attempt import Attempt
 from services.transformer.links import Outcome
+from services.transformer.mp4 import Measure, measure
+from services.transformer.patience import Unanswered
 from services.transformer.pin_lookup import PinLookup
 from services.transformer.remembered import Remembered
 from services.transformer.resolve import ASKED, of_video
 from services.transformer.settings import TransformerSettings
-from services.transformer.verify import Prober
+from services.transformer.verify import Prober, Tally
 
 T = TypeVar("T")
 
@@ -46,6 +49,7 @@ class Resolver:
         self._prober = Prober(self._client, settings)
         self._lookup = PinLookup(self._client, settings)
         self._outcomes = Remembered[str, Outcome](settings.cache_size, settings.cache_ttl_s)  # by signature
+        self._measures = Remembered[str, Measure](settings.cache_size, settings.cache_ttl_s)  # by address
 
     async def __aenter__(self) -> Self:
         return self
@@ -54,6 +58,7 @@ class Resolver:
         self, type_: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._outcomes.close()
+        await self._measures.close()
         await self._prober.close()
         await self._lookup.close()
         await self._client.aclose()
@@ -88,6 +93,8 @@ class Resolver:
             outcome = await self._outcomes.get(raw.signature, find)
         if outcome.link is None:
             return links.unavailable(raw, outcome.reason or "no_media"), outcome, fresh
+        if raw.measure and outcome.link.kind is Kind.MP4 and outcome.link.verified:
+            outcome = await self._measured(raw, outcome, outcome.link)
         handable = [item for item in variants if self._prober.may_ask(item.url)]
         return links.direct(raw, outcome, handable), outcome, fresh
 
@@ -114,6 +121,24 @@ class Resolver:
             return self._outcome(attempt, None, -1, settled=heard and attempt.complete, reason=reason)
         log.warning("unverified", item=raw.item, url=guess.url, unanswered=len(attempt.unanswered))
         return self._outcome(attempt, links.of_guess(guess), guess.stage, settled=False)
+
+    async def _measured(self, raw: RawMedia, outcome: Outcome, link: Alternative) -> Outcome:
+        """With what the file itself says, where the site has not told its size or its duration."""
+        sized = link.width is not None and link.height is not None
+        if sized and raw.duration_ms is not None:
+            return outcome
+        try:
+            async with asyncio.timeout(self._settings.item_timeout_s):
+                told = await self._measures.get(link.url, partial(self._measure, link.url))
+        except (Unanswered, TimeoutError) as error:
+            log.info("not_measured", url=link.url, reason=str(error) or type(error).__name__)
+            return outcome
+        if not sized:
+            link = msgspec.structs.replace(link, width=told.width, height=told.height)
+        return msgspec.structs.replace(outcome, link=link, duration_ms=told.duration_ms)
+
+    async def _measure(self, url: str) -> Measure:
+        return measure(await self._prober.beginning(url, Tally()))
 
     def _worth_asking(self, raw: RawMedia, attempt: Attempt) -> bool:
         return self._settings.ask_pins and bool(raw.pin.id) and not attempt.silent and not attempt.cut_short

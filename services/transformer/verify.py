@@ -26,6 +26,7 @@ from services.transformer.settings import TransformerSettings
 
 MOST_REDIRECTS = 3
 PLAYLIST_BYTES = 512 * 1024
+HEADER_BYTES = 16 * 1024  # of a file: its kind, its duration and the size of its first track
 DRAINED_BYTES = 16 * 1024  # read to its end, a small body leaves its connection usable
 FTYP_RANGE = "bytes=0-11"  # an MP4 begins with a box whose type, at byte 4, is `ftyp`
 ADDRESSES_REMEMBERED = 2_000  # for the videos being resolved, or soon again; those that are settled are kept elsewhere
@@ -104,6 +105,15 @@ class Prober:
         async def read(attempt: int) -> tuple[Answer, str]:
             reply = await self._request("GET", url, tally, most=PLAYLIST_BYTES)
             return Answer(reply.url, reply.status == 200, reply.status), reply.body.decode("utf-8", "replace")
+
+        return await self._patiently(url, read)
+
+    async def beginning(self, url: str, tally: Tally) -> bytes:
+        """The first bytes of a file, HEADER_BYTES at most; none where it is refused. Raises Unanswered."""
+
+        async def read(attempt: int) -> bytes:
+            reply = await self._request("GET", url, tally, {"Range": f"bytes=0-{HEADER_BYTES - 1}"}, most=HEADER_BYTES)
+            return reply.body[:HEADER_BYTES] if reply.status in (200, 206) else b""
 
         return await self._patiently(url, read)
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from libs.common.frames import InitiateExtraction, Ping, ResumeExtraction
+from libs.common.messages import Filters, Orientation
+from services.gateway.filters import filters_of
 from services.gateway.operations import InvalidOperation, parse_operation
 
 
@@ -66,6 +68,67 @@ def test_a_refusal_names_the_field(text: str, code: str, field: str) -> None:
     with pytest.raises(InvalidOperation) as refused:
         parse_operation(text)
     assert (refused.value.code, refused.value.field) == (code, field)
+    assert len(str(refused.value)) < 300
+
+
+def test_filters_and_a_scope_are_read() -> None:
+    filters = {"min_duration_s": 5, "max_duration_s": 60.5, "min_height": 720, "orientation": "portrait"}
+    more = {"with_captions": True, "exclude_promoted": True, "created_after": "2026-01-31T02:00:00+02:00"}
+    wanted = parse_operation(
+        initiate(search_query="x", filters={**filters, **more}, new_only=True, scope="daily-glazes")
+    )
+    assert isinstance(wanted, InitiateExtraction)
+    assert (wanted.parameters.new_only, wanted.parameters.scope) == (True, "daily-glazes")
+    assert filters_of(wanted.parameters.filters) == Filters(
+        min_duration_s=5,
+        max_duration_s=60.5,
+        min_height=720,
+        orientation=Orientation.PORTRAIT,
+        with_captions=True,
+        exclude_promoted=True,
+        created_after="2026-01-31T00:00:00+00:00",
+    )
+    nothing = parse_operation(initiate(search_query="x", filters={"with_captions": False}))
+    assert isinstance(nothing, InitiateExtraction)
+    assert filters_of(nothing.parameters.filters) is None
+
+
+def filtered(**filters: Any) -> str:
+    return initiate(search_query="x", filters=filters)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        (initiate(search_query="x", filters=[]), "filters"),
+        (filtered(min_width=5), "filters.min_width"),
+        (filtered(min_duration_s=-1), "filters.min_duration_s"),
+        (filtered(min_duration_s="5"), "filters.min_duration_s"),
+        (filtered(min_duration_s=9, max_duration_s=8.5), "filters.min_duration_s"),
+        (filtered(max_duration_s=0), "filters.max_duration_s"),
+        (filtered(min_height=0), "filters.min_height"),
+        (filtered(min_height=720.5), "filters.min_height"),
+        (filtered(min_height=10**6), "filters.min_height"),
+        (filtered(orientation="upright"), "filters.orientation"),
+        (filtered(with_captions="yes"), "filters.with_captions"),
+        (filtered(exclude_promoted=1), "filters.exclude_promoted"),
+        (filtered(created_after="yesterday"), "filters.created_after"),
+        (filtered(created_after="2026-02-30"), "filters.created_after"),
+        (filtered(created_after=2026), "filters.created_after"),
+        (filtered(created_after="0001-01-01T00:00:00+14:00"), "filters.created_after"),
+        (initiate(search_query="x", new_only=True), "scope"),
+        (initiate(search_query="x", new_only="yes", scope="a"), "new_only"),
+        (initiate(search_query="x", scope="a"), "scope"),
+        (initiate(search_query="x", new_only=True, scope=""), "scope"),
+        (initiate(search_query="x", new_only=True, scope="a.>"), "scope"),
+        (initiate(search_query="x", new_only=True, scope="a" * 65), "scope"),
+    ],
+)
+def test_a_filter_or_scope_that_cannot_be_kept_is_refused_by_name(text: str, field: str) -> None:
+    with pytest.raises(InvalidOperation) as refused:
+        parse_operation(text)
+    assert (refused.value.code, refused.value.field) == ("invalid_request", f"parameters.{field}")
+    assert field.rsplit(".", 1)[-1] in str(refused.value)
     assert len(str(refused.value)) < 300
 
 
