@@ -58,7 +58,8 @@ class SearchRequest(Message, frozen=True, kw_only=True):
     """Hop 1, `search.requests.<session>`: what a client asked for.
 
     `result_limit` counts distinct videos. `requested_at` is seconds since 1970. `deadline_s` is how many seconds
-    after the broker stored the request the session ends at the latest: a span, so that clocks need not agree.
+    after the broker stored the request the session ends at the latest: a span, so that clocks need not agree. `url` is
+    what is read instead of a search, `query` then empty: an address that `libs.common.source` knows.
     """
 
     session: str
@@ -66,6 +67,7 @@ class SearchRequest(Message, frozen=True, kw_only=True):
     result_limit: int
     requested_at: float
     deadline_s: float = 600.0
+    url: str | None = None
 
 
 class Reason(StrEnum):
@@ -79,6 +81,7 @@ class Reason(StrEnum):
     BLOCKED = "blocked"
     LOGIN_REQUIRED = "login_required"
     UPSTREAM_CHANGED = "upstream_changed"
+    NOT_FOUND = "not_found"
     UNREACHABLE = "unreachable"
     BROWSER_FAILED = "browser_failed"
     FAILED = "failed"
@@ -254,7 +257,7 @@ class CrawledRecord(Message, frozen=True, kw_only=True):
 
     `fingerprints` are theirs (`fingerprint`), one after the other, so that an outcome of anything else does not count
     towards the end; empty where they are unknown or too many. `message` says in a sentence what happened and what to
-    do, where `reason` is a failure.
+    do, where `reason` is a failure; of another end it says what there is to say.
     """
 
     reason: Reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from playwright.async_api import Error
@@ -12,6 +13,8 @@ from services.crawler.envelope import Envelope
 from services.crawler.failure import TIMED_OUT_S, BrowserFailed, from_playwright, timed_out, unreachable
 from services.crawler.pacing import Pacer
 from services.crawler.tab import Tab
+
+Ask = Callable[[pinterest.Asked], Awaitable[Envelope]]  # for things other than pins
 
 _GRACE_S = 2.0  # for a renderer that does not come to its own timer
 _FETCH = """async ({path, headers, timeout_ms}) => {
@@ -30,8 +33,8 @@ _FETCH = """async ({path, headers, timeout_ms}) => {
 }"""
 
 
-async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
-    """What a resource answers to the page in `tab`. Raises Refused or BrowserFailed."""
+async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, of_pins: bool = True) -> Envelope:
+    """What a resource, of pins or of something else, answers to the page in `tab`. Raises Refused or BrowserFailed."""
     await tab.land()
     await pacer.turn()
     what = "A request to the site"
@@ -51,4 +54,4 @@ async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
         raise timed_out(what)
     if answer.error is not None:
         raise unreachable((tab.last_failure or answer.error).removeprefix("net::"))
-    return pinterest.envelope_in(answer)
+    return pinterest.envelope_in(answer, of_pins=of_pins)

@@ -152,17 +152,18 @@ class Attempt:
 
     async def _crawl(self) -> Ending:
         await self._report("starting")
+        message: str | None = None
         try:
             async with aclosing(self.crawls.read(self.request, self._report)) as pages:
                 async for page in pages:
-                    self.pages, self.way = page.number, page.way
+                    self.pages, self.way, message = page.number, page.way, page.message
                     await self._report("crawling")
                     if await self._emit(page.media):
                         return Ending(Reason.LIMIT)
         except CrawlFailed as error:
             log.warning("crawl failed", reason=str(error.reason), why=str(error))
             return Ending(error.reason, str(error))
-        return Ending(Reason.EXHAUSTED)
+        return Ending(Reason.EXHAUSTED, message)
 
     async def _emit(self, media: list[RawMedia]) -> bool:
         """Emits what has not been emitted yet, as far as the limit lets it; returns whether the limit is reached."""

@@ -33,7 +33,8 @@ class CrawlFailed(PinstreamError):
 class Refused(Exception):
     """The site did not answer a request as it should.
 
-    `transient` refusals are worth another try; `took_s` is what one more may take at worst.
+    `transient` refusals are worth another try; `took_s` is what one more may take at worst. `status` is the site's,
+    where it says that it does not know the request.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Refused(Exception):
         transient: bool = False,
         retry_after_s: float | None = None,
         took_s: float = 0.0,
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -51,6 +53,12 @@ class Refused(Exception):
         self.transient = transient
         self.retry_after_s = retry_after_s
         self.took_s = took_s
+        self.status = status
+
+    @property
+    def missing(self) -> bool:
+        """Whether the site has nothing at that address."""
+        return self.status in (404, 410)
 
 
 class BrowserFailed(Exception):

@@ -102,7 +102,7 @@ class Connection:
             await self.sender.send(refusal)
             return
         try:
-            operation = parse_operation(text)
+            operation = parse_operation(text, self.settings.site_url)
         except InvalidOperation as error:
             refusal = ErrorFrame(id=error.id, code=error.code, field=error.field, message=str(error))
             await self.sender.send(refusal)
@@ -131,7 +131,7 @@ class Connection:
                 await self._refuse(operation, ErrorCode.DRAINING, message, retry_after_s=ELSEWHERE_S)
             case InitiateExtraction(parameters=wanted, id=id_):
                 with tracer.start_as_current_span("receive initiate_extraction", kind=SpanKind.SERVER) as span:
-                    begun = await self.sessions.begin(wanted.search_query, wanted.result_limit)
+                    begun = await self.sessions.begin(wanted.search_query or "", wanted.result_limit, wanted.url)
                     span.set_attribute("pinstream.session", begun.session)
                     await self.sender.send(Accepted(id=id_, session_id=begun.session, sequence=begun.sequence))
                 self._follow(begun.session, begun.sequence, id_)

@@ -39,8 +39,11 @@ class Sessions:
         self.deadline_s = deadline_s
         self.check_s = check_s
 
-    async def begin(self, query: str, result_limit: int) -> Begun:
-        """Writes the request to the log, then hands it to the crawlers. Raises BrokerUnavailable or StreamFull."""
+    async def begin(self, query: str, result_limit: int, url: str | None = None) -> Begun:
+        """Writes the request to the log, then hands it to the crawlers; with a `url` the query is empty.
+
+        Raises BrokerUnavailable or StreamFull.
+        """
         session = secrets.token_hex(16)
         request = SearchRequest(
             session=session,
@@ -48,6 +51,7 @@ class Sessions:
             result_limit=result_limit,
             requested_at=time.time(),
             deadline_s=self.deadline_s,
+            url=url.strip() if url else None,
         )
         sequence = 0
         try:
@@ -63,7 +67,7 @@ class Sessions:
             if isinstance(error, TimeoutError):
                 raise BrokerUnavailable(f"nothing was stored within {PATIENCE_S:g} s") from error
             raise
-        log.info("session begun", session=session, query=request.query, result_limit=result_limit)
+        log.info("session begun", session=session, query=request.query, url=request.url, result_limit=result_limit)
         return Begun(session, sequence)
 
     async def _written(self, session: str, record: RequestRecord) -> int:
