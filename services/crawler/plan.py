@@ -130,7 +130,7 @@ class BoardPlan:
     def __init__(self, username: str, slug: str) -> None:
         self.pins: set[str] = set()
         self._board = Board(username, slug)
-        self._begun = False
+        self._begun = self._was_read = False
         self._refused: Refused | None = None
         self._sections: deque[Section] | None = None
         self._at_section = False
@@ -142,6 +142,8 @@ class BoardPlan:
                 await self._look_up(ask, by_page=by_page)
             self._begun = True
             return self._board.listing
+        if not self._was_read:
+            return None
         if self._refused is not None:
             message = f"Whether the board has sections could not be learnt: {self._refused.message}"
             reason = Reason.UPSTREAM_CHANGED if self._refused.missing else self._refused.reason
@@ -156,6 +158,7 @@ class BoardPlan:
 
     def read(self, pins: set[str]) -> None:
         """Passes over the other sections where the board's list had this one's pins, and so has theirs."""
+        self._was_read = True
         known = bool(pins) and pins <= self.pins
         self.pins |= pins
         if self._at_section and known and self._board.pins is not None and len(self.pins) >= self._board.pins:

@@ -53,6 +53,8 @@ class Options:
     size: int | None = None
     scope: str = "asked"
     embedded: bool = False
+    mix: str | None = None
+    sections: str = "asked"  # apart: a board's own list never has the pins of its sections
 
 
 def parse_options(query: str) -> Options:
@@ -96,7 +98,11 @@ def _option(key: str, value: str) -> tuple[str, object]:
             return "scope", _one_of(key, value, ("asked", "videos"))
         case "embedded":
             return "embedded", _one_of(key, value, ("yes", "no")) == "yes"
-    known = "pins, seed, fault, at, times, end, latency, gated, size, scope, embedded"
+        case "mix":
+            return "mix", _one_of(key, value, ("videos", "pins", "pictures"))
+        case "sections":
+            return "sections", _one_of(key, value, ("asked", "apart"))
+    known = "pins, seed, fault, at, times, end, latency, gated, size, scope, embedded, mix, sections"
     raise BadOption(f"The stand-in knows no option {key!r}. It knows: {known}.")
 
 
