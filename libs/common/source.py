@@ -163,14 +163,14 @@ def _segments(path: str) -> list[str]:
         if not segment:
             continue
         try:
-            name = unquote(segment, errors="strict").strip()
+            name = unquote(segment, errors="strict")
         except UnicodeDecodeError as error:
             raise NotASource("the address has percent encodings that are no UTF-8") from error
-        if name in ("", ".", "..") or "/" in name or "\\" in name or not name.isprintable():
+        if name.strip() in ("", ".", "..") or "/" in name or "\\" in name or not name.isprintable():
             raise NotASource("the path of the address has a part that names nothing")
         if len(name) > MAX_NAME_CHARS:
             raise NotASource(f"a part of the address has {len(name)} characters; {MAX_NAME_CHARS} are the most")
-        segments.append(name)
+        segments.append(name.strip())
     return segments
 
 

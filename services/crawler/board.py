@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import structlog
 
@@ -21,7 +22,7 @@ log = structlog.get_logger()
 
 
 class Section(NamedTuple):
-    """A section; `slug` is its part of the path."""
+    """A section; `slug` is its part of the path, percent encodings undone."""
 
     id: str
     slug: str
@@ -69,7 +70,9 @@ class Board:
             for entry in map(table, rows(envelope.data)):
                 id_ = _id(entry.get("id"))
                 if id_:
-                    found.setdefault(id_, Section(id_, text(entry.get("slug")) or text(entry.get("title")) or id_))
+                    found.setdefault(
+                        id_, Section(id_, unquote(text(entry.get("slug")) or text(entry.get("title")) or id_))
+                    )
             bookmark = envelope.bookmark
             if bookmark is None or pinterest.is_end(bookmark) or bookmark in seen:
                 break

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from typing import NamedTuple, Protocol
-from urllib.parse import unquote
 
 import structlog
 
@@ -202,6 +201,6 @@ class SectionPlan:
     async def _look_up(self, ask: Ask) -> str:
         await self._board.look_up(ask)
         for section in await self._board.sections(ask):
-            if unquote(section.slug).casefold() == self._section.casefold():
+            if section.slug.casefold() == self._section.casefold():
                 return section.id
         raise Refused(Reason.UPSTREAM_CHANGED, NO_SECTION, status=404)
