@@ -27,7 +27,9 @@ def _pinstream() -> None:
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(help="what to look for")],
+    topic_or_url: Annotated[
+        str, typer.Argument(help="what to look for, or the address of a search, board, user, pin or short link")
+    ],
     limit: Annotated[int, typer.Option(help="how many distinct videos")] = 50,
     url: Annotated[
         str, typer.Option(help="the gateway's WebSocket, or those of several: a,b", envvar="PINSTREAM_URL")
@@ -49,7 +51,7 @@ def search(
         typer.Option(metavar="SCOPE", help="only what no search of that scope has given", show_default=False),
     ] = None,
 ) -> None:
-    """Search at a running gateway and show each video as it arrives."""
+    """Search at a running gateway for a topic, or read an address, and show each video as it arrives."""
     from libs.client.search import run_search
 
     filters = Filters(
@@ -61,7 +63,7 @@ def search(
         exclude_promoted=exclude_promoted,
         created_after=created_after,
     )
-    raise typer.Exit(run_search(query, limit, url, format_, filters=filters, new_only=new_only))
+    raise typer.Exit(run_search(topic_or_url, limit, url, format_, filters=filters, new_only=new_only))
 
 
 @app.command()

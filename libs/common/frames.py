@@ -89,7 +89,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Completed(Frame, frozen=True, kw_only=True, tag="completed"):
-    """The session is over: the last frame of it, once. `message` says what to do where `reason` is a failure."""
+    """The session is over: the last frame of it, once.
+
+    `message` says what to do where `reason` is a failure; of another end it says what there is to say.
+    """
 
     session_id: str
     sequence: int
@@ -137,9 +140,13 @@ class FilterParameters(Filters, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class InitiateParameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What to look for; `result_limit` counts distinct videos. `new_only`: that no session of `scope` has given."""
+    """What to look for, a topic or an address of the site; `result_limit` counts distinct videos.
 
-    search_query: str
+    `new_only`: those that no session of `scope` has given.
+    """
+
+    search_query: str | None = None
+    url: str | None = None
     result_limit: int = DEFAULT_RESULT_LIMIT
     filters: FilterParameters | None = None
     new_only: bool = False

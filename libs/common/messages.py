@@ -84,7 +84,8 @@ class SearchRequest(Message, frozen=True, kw_only=True):
 
     `result_limit` counts distinct videos. `requested_at` is seconds since 1970. `deadline_s` is how many seconds
     after the broker stored the request the session ends at the latest: a span, so that clocks need not agree.
-    With a `scope` only those videos count that no session of that scope has given.
+    With a `scope` only those videos count that no session of that scope has given. `url` is what is read instead of a
+    search, `query` then empty: an address that `libs.common.source` knows.
     """
 
     session: str
@@ -94,6 +95,7 @@ class SearchRequest(Message, frozen=True, kw_only=True):
     deadline_s: float = 600.0
     filters: Filters | None = None
     scope: str | None = None
+    url: str | None = None
 
 
 class Reason(StrEnum):
@@ -107,6 +109,7 @@ class Reason(StrEnum):
     BLOCKED = "blocked"
     LOGIN_REQUIRED = "login_required"
     UPSTREAM_CHANGED = "upstream_changed"
+    NOT_FOUND = "not_found"
     UNREACHABLE = "unreachable"
     BROWSER_FAILED = "browser_failed"
     FAILED = "failed"
@@ -293,7 +296,8 @@ class CrawledRecord(Message, frozen=True, kw_only=True):
 
     `fingerprints` are theirs (`fingerprint`), one after the other, so that an outcome of anything else does not count
     towards the end; empty where they are unknown or too many. `message` says in a sentence what happened and what to
-    do, where `reason` is a failure. `filtered` is how many more were passed over for the session's filters.
+    do, where `reason` is a failure; of another end it says what there is to say. `filtered` is how many more were
+    passed over for the session's filters.
     """
 
     reason: Reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
 
@@ -16,6 +17,8 @@ from services.crawler.envelope import Envelope
 from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, from_playwright, timed_out, unreachable
 from services.crawler.pacing import Pacer
 from services.crawler.tab import Tab
+
+Ask = Callable[[pinterest.Asked], Awaitable[Envelope]]  # for things other than pins
 
 _GRACE_S = 2.0  # for a renderer that does not come to its own timer
 _TOO_LONG = (413, 414, 431)  # of an address: a cursor grows with the depth of its page
@@ -49,13 +52,13 @@ _STOP_S = 0.5
 _numbers = count()
 
 
-async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
-    """What a resource answers to the page in `tab`. Raises Refused or BrowserFailed."""
+async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, of_pins: bool = True) -> Envelope:
+    """What a resource, of pins or of something else, answers to the page in `tab`. Raises Refused or BrowserFailed."""
     answer = await answer_of(tab, asked, pacer)
     try:
-        envelope = pinterest.envelope_in(answer)
+        envelope = pinterest.envelope_in(answer, of_pins=of_pins)
     except Refused as refusal:
-        if refusal.reason is Reason.UPSTREAM_CHANGED:
+        if refusal.reason is Reason.UPSTREAM_CHANGED and not refusal.missing:
             metrics.unknown_answers.add(1, {"what": "refused"})
         raise
     if envelope.lost:

@@ -26,7 +26,7 @@ from libs.common.messages import Reason
 from libs.common.settings import EX_CONFIG, from_environment
 from libs.common.tasks import end
 from libs.common.telemetry import telemetry
-from services.crawler import pinterest
+from services.crawler import listing, pinterest
 from services.crawler.asking import answer_of
 from services.crawler.browser import Browser
 from services.crawler.envelope import embedded, read_envelope
@@ -85,7 +85,7 @@ async def _looked(tab: Tab, browser: Browser, query: str) -> Verdict:
     documents: list[Any] = []
     bookmark: str | None = None
     while len(documents) < PAGES:
-        asked = pinterest.search(query, bookmark)
+        asked = listing.of_search(query).asked(bookmark)
         documents.append(await patience.of(lambda asked=asked: _document(tab, asked, browser)))  # type: ignore[misc]
         bookmark = read_envelope(documents[-1]).bookmark
         if pinterest.is_end(bookmark):

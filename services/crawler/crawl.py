@@ -156,10 +156,11 @@ class Attempt:
 
     async def _crawl(self) -> Ending:
         await self._report("starting")
+        message: str | None = None
         try:
             async with aclosing(self.crawls.read(self.request, self._report)) as pages:
                 async for page in pages:
-                    self.pages, self.way = page.number, page.way
+                    self.pages, self.way, message = page.number, page.way, page.message
                     media = self._passing(page.media)
                     await self._report("crawling")
                     if await self._emit(media):
@@ -167,7 +168,7 @@ class Attempt:
         except CrawlFailed as error:
             log.warning("crawl failed", reason=str(error.reason), why=str(error))
             return Ending(error.reason, str(error))
-        return Ending(Reason.EXHAUSTED)
+        return Ending(Reason.EXHAUSTED, message)
 
     @property
     def filtered(self) -> int:

@@ -24,10 +24,12 @@ _UNKNOWN_ENVELOPE = ("no resource_response", "data.results is not a list")
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """An answer of a resource: its entries, the cursor to the next, and the status that the site says it has.
 
-    `unknown` says in words what was missing or renamed; with `understood` false there was nothing to read.
+    `data` is what the entries were taken from. `unknown` says in words what was missing or renamed; with `understood`
+    false there was nothing to read.
     """
 
     results: list[Any] = []
+    data: Any = None
     bookmark: str | None = None
     status: int | None = None
     complaint: str | None = None
@@ -63,7 +65,12 @@ def read_envelope(document: Any) -> Envelope:
         results = _pin_list(document)
         understood = bool(results)
     bookmark = _bookmark(document, response) or (_cursor_anywhere(document) if unknown else None)
-    return Envelope(results=results, bookmark=bookmark, understood=understood, unknown=unknown)
+    return Envelope(results=results, data=data, bookmark=bookmark, understood=understood, unknown=unknown)
+
+
+def ids_of(envelope: Envelope) -> set[str]:
+    """The ids that its entries have."""
+    return {str(entry["id"]) for entry in envelope.results if isinstance(entry, dict) and entry.get("id")}
 
 
 def embedded(html: str) -> list[Any]:

@@ -34,7 +34,7 @@ class Refused(Exception):
     """The site did not answer a request as it should.
 
     `transient` refusals are worth another try; `took_s` is what one more may take at worst. `held`: it was not asked at
-    all, because it has refused others.
+    all, because it has refused others. `status` is the site's, where it says that it does not know the request.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Refused(Exception):
         retry_after_s: float | None = None,
         took_s: float = 0.0,
         held: bool = False,
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -54,6 +55,12 @@ class Refused(Exception):
         self.retry_after_s = retry_after_s
         self.took_s = took_s
         self.held = held
+        self.status = status
+
+    @property
+    def missing(self) -> bool:
+        """Whether the site has nothing at that address."""
+        return self.status in (404, 410)
 
 
 class BrowserFailed(Exception):

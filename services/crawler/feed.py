@@ -1,4 +1,4 @@
-"""The feed way: ask the search resource for full pins, page by page, from inside a page of the site's origin."""
+"""The feed way: ask a resource for full pins, page by page, from inside a page of the site's origin."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from opentelemetry.trace import Span
 from libs.common.messages import Reason, SearchRequest
 from services.crawler import pinterest
 from services.crawler.asking import ask
-from services.crawler.envelope import Envelope
+from services.crawler.envelope import Envelope, ids_of
 from services.crawler.extract import Extraction, extract
 from services.crawler.failure import CrawlFailed, Refused
+from services.crawler.listing import Listing
 from services.crawler.pacing import Pacer, Patience
 from services.crawler.page_read import PageRead, page_read, page_span
 from services.crawler.pins import Meagre, by_pin
@@ -28,8 +29,9 @@ log = structlog.get_logger()
 class Feed:
     """The place that a crawl has come to; it outlives the tab that it is read with."""
 
-    def __init__(self, request: SearchRequest, site: str, pacer: Pacer, patience: Patience) -> None:
+    def __init__(self, request: SearchRequest, listing: Listing, site: str, pacer: Pacer, patience: Patience) -> None:
         self._request = request
+        self._listing = listing
         self._site = site
         self._pacer = pacer
         self._patience = patience
@@ -43,6 +45,11 @@ class Feed:
         self._empty = self._stale = 0
         self._media = 0
         self._unknown: list[str] = []
+
+    @property
+    def pins(self) -> set[str]:
+        """The ids of the pins that were read."""
+        return self._pins
 
     async def read(self, tab: Tab) -> AsyncGenerator[PageRead, None]:
         """The pages from the present place to the end. Raises Refused, BrowserFailed or CrawlFailed."""
@@ -66,7 +73,8 @@ class Feed:
             envelope = envelope if self._doubtful(again) else again
             if envelope.bookmark is None:
                 envelope.unknown.append("a full page without a cursor to the next")
-        extraction = extract(envelope.results, session=self._request.session, site=self._site, captured_at=time.time())
+        entries = self._listing.of(envelope.results)
+        extraction = extract(entries, session=self._request.session, site=self._site, captured_at=time.time())
         if extraction.gated:
             raise Refused(Reason.UPSTREAM_CHANGED, STUBS_ONLY)
         self._number += 1
@@ -92,7 +100,7 @@ class Feed:
             log.warning("single pins are refused", why=refusal.message, pins=len(pins))
 
     async def _asked(self, tab: Tab) -> Envelope:
-        asked = pinterest.search(self._request.query, self._bookmark)
+        asked = self._listing.asked(self._bookmark)
         return await self._patience.of(lambda: ask(tab, asked, self._pacer))
 
     def _doubtful(self, envelope: Envelope) -> bool:
@@ -101,7 +109,7 @@ class Feed:
         return envelope.bookmark in self._bookmarks
 
     def _count(self, envelope: Envelope, extraction: Extraction) -> None:
-        pins = {str(entry.get("id")) for entry in envelope.results if isinstance(entry, dict)}
+        pins = ids_of(envelope)
         self._empty = 0 if extraction.pins else self._empty + 1
         self._stale = 0 if pins - self._pins else self._stale + 1
         self._pins |= pins

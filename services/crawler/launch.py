@@ -10,13 +10,14 @@ import tempfile
 from base64 import b64encode
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
 from playwright.async_api import Browser, Error, Playwright
 
 from libs.common.errors import StartFailed
+from libs.common.source import SHORT_HOST, SHORTENER_HOST, is_pinterest
 from services.crawler.settings import CrawlerSettings
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -55,20 +56,27 @@ def find_executable(playwright: Playwright | None, chosen: str | None) -> str:
     raise StartFailed(NO_BROWSER)
 
 
-def allowed_hosts(settings: CrawlerSettings) -> tuple[str, ...]:
-    """The hosts, as suffixes, that the browser may reach: the site's with its subdomains, and the media's."""
-    site = urlsplit(settings.site_url).hostname or ""
-    hosts = [site.removeprefix("www."), *(_host(entry) for entry in settings.media_hosts)]
-    return tuple(dict.fromkeys(host.lower() for host in hosts if host))
+class Allowed(NamedTuple):
+    """The hosts that the browser may reach: those of `suffixes` with their subdomains, and the `exact` ones alone."""
 
+    suffixes: tuple[str, ...]
+    exact: tuple[str, ...]
 
-def is_allowed(hosts: tuple[str, ...], url: str) -> bool:
-    """Whether `url` is on one of `hosts`."""
-    try:
-        host = (urlsplit(url).hostname or "").rstrip(".")
-    except ValueError:
-        return False
-    return any(host == suffix or host.endswith("." + suffix) for suffix in hosts)
+    @classmethod
+    def by(cls, settings: CrawlerSettings) -> Allowed:
+        """The site's with its subdomains, the media's, and those that short links need where the site is Pinterest."""
+        site = urlsplit(settings.site_url).hostname or ""
+        hosts = [site.removeprefix("www."), *(_host(entry) for entry in settings.media_hosts)]
+        exact = (SHORT_HOST, SHORTENER_HOST) if is_pinterest(settings.site_url) else ()
+        return cls(tuple(dict.fromkeys(host.lower() for host in hosts if host)), exact)
+
+    def has(self, url: str) -> bool:
+        """Whether `url` is on one of them."""
+        try:
+            host = (urlsplit(url).hostname or "").rstrip(".")
+        except ValueError:
+            return False
+        return host in self.exact or any(host == suffix or host.endswith("." + suffix) for suffix in self.suffixes)
 
 
 def egress(settings: CrawlerSettings) -> tuple[list[str], dict[str, Any] | None]:
@@ -79,8 +87,8 @@ def egress(settings: CrawlerSettings) -> tuple[list[str], dict[str, Any] | None]
     The proxy goes by a secret name, so that a page cannot reach what else is on the proxy's host. Chromium never asks
     a PAC script about loopback; for a site there (a test's) the proxy gets everything and is trusted to choose.
     """
-    hosts = allowed_hosts(settings)
-    excluded = [rule for host in hosts for rule in _excluded(host)]
+    hosts, exact = Allowed.by(settings)
+    excluded = [rule for host in hosts for rule in _excluded(host)] + [f"EXCLUDE {host}" for host in exact]
     if not settings.upstream_proxy:
         return [f"--host-resolver-rules=MAP * ~NOTFOUND, {', '.join(excluded)}"], None
     proxy = urlsplit(settings.upstream_proxy)
@@ -92,7 +100,8 @@ def egress(settings: CrawlerSettings) -> tuple[list[str], dict[str, Any] | None]
         return [f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {_bracketed(host)}"], option
     secret = f"{token_hex(16)}.invalid" if proxy.scheme == "http" else host  # a TLS proxy's name is in its certificate
     way = f"{'PROXY' if proxy.scheme == 'http' else 'HTTPS'} {_bracketed(secret)}:{port}"
-    tests = " || ".join(f'host == "{allowed}" || dnsDomainIs(host, ".{allowed}")' for allowed in hosts)
+    suffixes = [f'host == "{allowed}" || dnsDomainIs(host, ".{allowed}")' for allowed in hosts]
+    tests = " || ".join([*suffixes, *(f'host == "{allowed}"' for allowed in exact)])
     script = f'function FindProxyForURL(url, host) {{ return ({tests}) ? "{way}" : "DIRECT"; }}'
     pac = "data:application/x-ns-proxy-autoconfig;base64," + b64encode(script.encode()).decode()
     rule = f"EXCLUDE {host}" if secret == host else f"MAP {secret} {_bracketed(host)}"

@@ -1,11 +1,11 @@
-"""Listening to a page through the DevTools protocol: what it asked the search resource, and what it was told."""
+"""Listening to a page through the DevTools protocol: what it asked for a listing, and what it was told."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import structlog
 from playwright.async_api import CDPSession, Error
 
 from services.crawler.failure import TIMED_OUT_S, Refused, timed_out, unreachable
-from services.crawler.pinterest import Answer, is_search
+from services.crawler.pinterest import Answer
 from services.crawler.tab import Tab
 
 _BUFFER = 64 * 1024 * 1024  # bytes of bodies that Chromium keeps for getResponseBody
@@ -22,9 +22,10 @@ log = structlog.get_logger()
 
 
 class Listener:
-    """`next` gives answers in the order in which they were complete; use as an async context."""
+    """`next` gives answers, to requests whose address is `wanted`, as they are complete; use as an async context."""
 
-    def __init__(self, tab: Tab) -> None:
+    def __init__(self, tab: Tab, wanted: Callable[[str], bool]) -> None:
+        self._wanted = wanted
         self._tab = tab
         self._heard: asyncio.Queue[Answer | Refused] = asyncio.Queue()
         self._asked: dict[str, float] = {}  # request id → when
@@ -92,7 +93,7 @@ class Listener:
             self._heard.get_nowait()
 
     def _on_request(self, event: dict[str, Any]) -> None:
-        if event.get("type") in ("XHR", "Fetch") and is_search(event["request"]["url"]):
+        if event.get("type") in ("XHR", "Fetch") and self._wanted(event["request"]["url"]):
             self._asked[event["requestId"]] = time.monotonic()
 
     def _on_response(self, event: dict[str, Any]) -> None:

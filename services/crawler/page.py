@@ -1,4 +1,4 @@
-"""The page way: open the search page as a visitor does, listen to what it is told, and scroll for more.
+"""The page way: open the page of a listing as a visitor does, listen to what it is told, and scroll for more.
 
 The page asks for gated results, which hold no videos, so its own requests are changed on their way to ask for full
 pins. Where the site gives stubs all the same, each is asked for by itself.
@@ -18,10 +18,11 @@ from playwright.async_api import Error, Request, Route
 from libs.common.messages import Pin, RawMedia, Reason, SearchRequest, Variant
 from services.crawler import pinterest
 from services.crawler.address import signature_in
-from services.crawler.envelope import Envelope, embedded
+from services.crawler.envelope import Envelope, embedded, ids_of
 from services.crawler.extract import Extraction, extract
 from services.crawler.failure import Refused, from_playwright
 from services.crawler.listener import Listener
+from services.crawler.listing import Listing
 from services.crawler.pacing import Pacer, Patience
 from services.crawler.page_read import PageRead, page_read, page_span
 from services.crawler.pins import Meagre, by_pin
@@ -52,7 +53,7 @@ class _Guard:
 
     def check(self, envelope: Envelope) -> None:
         """Raises Refused for an answer after which nothing new is to be hoped for."""
-        pins = _ids(envelope)
+        pins = ids_of(envelope)
         self._stale = 0 if pins - self._pins else self._stale + 1
         self._pins |= pins
         if self._stale > pinterest.STALE_PAGES:
@@ -64,15 +65,12 @@ class _Guard:
         self._bookmarks.add(envelope.bookmark)
 
 
-def _ids(envelope: Envelope) -> set[str]:
-    return {str(entry.get("id")) for entry in envelope.results if isinstance(entry, dict)}
-
-
 class Scroll:
     """A crawl by the page; what it has given survives a page that must be opened anew."""
 
-    def __init__(self, request: SearchRequest, site: str, pacer: Pacer, patience: Patience) -> None:
+    def __init__(self, request: SearchRequest, listing: Listing, site: str, pacer: Pacer, patience: Patience) -> None:
         self._request = request
+        self._listing = listing
         self._site = site
         self._pacer = pacer
         self._patience = patience
@@ -85,13 +83,20 @@ class Scroll:
         self._unknown: list[str] = []
         self._confirmed = False
 
+    @property
+    def pins(self) -> set[str]:
+        """The ids of the pins that were read."""
+        return self._seen
+
     async def read(self, tab: Tab) -> AsyncGenerator[PageRead, None]:
         """The pages from the top to the end. Raises Refused or BrowserFailed."""
         tab.rendering = True
+        tab.noted.clear()
+        requests = re.compile(f"^{re.escape(self._site)}/(resource|_)")
         try:
-            async with Listener(tab) as listener:
-                resources = re.compile(f"^{re.escape(self._site)}/(resource|_)")
-                await tab.page.route(resources, partial(self._on_request, listener))
+            async with Listener(tab, self._listing.is_asked_by) as listener:
+                handler = partial(self._on_request, listener)
+                await tab.page.route(requests, handler)
                 while True:
                     try:
                         async for page in self._once(tab, listener):
@@ -99,6 +104,7 @@ class Scroll:
                         break
                     except Refused as refusal:
                         await self._patience.wait(refusal)
+            await tab.page.unroute(requests, handler)
         except Error as error:
             raise from_playwright(error, "The site's page") from error
         try:
@@ -106,7 +112,7 @@ class Scroll:
                 yield page
         except Refused as refusal:
             log.warning("single pins are refused", why=refusal.message)
-        if noted := self._noted(tab):
+        if self._listing.alone and (noted := self._noted(tab)):
             self._number += 1
             yield PageRead(number=self._number, way=WAY, media=noted)
         if self._unknown and not self._signatures:
@@ -117,9 +123,10 @@ class Scroll:
         """From one opening of the page to its end. Raises Refused, for good or for another opening."""
         listener.forget()
         tab.left()
-        html = await tab.goto(pinterest.search_path(self._request.query))
-        entries = embedded(html)
+        html = await tab.goto(self._listing.path)
+        entries = self._listing.of(embedded(html))
         if entries:
+            self._seen |= ids_of(Envelope(results=entries))
             async for page in self._take(tab, Envelope(results=entries)):
                 yield page
         bookmark: str | None = None
@@ -153,7 +160,7 @@ class Scroll:
 
     def _note_progress(self, envelope: Envelope) -> None:
         """Patience begins anew with what is new only: what comes before a fault comes again with each opening."""
-        pins = _ids(envelope)
+        pins = ids_of(envelope)
         if pins - self._seen:
             self._seen |= pins
             self._patience.answered()
@@ -170,7 +177,7 @@ class Scroll:
 
     async def _take(self, tab: Tab, envelope: Envelope) -> AsyncGenerator[PageRead, None]:
         with page_span(WAY, self._number + 1) as span:
-            extraction = self._extract(envelope.results)
+            extraction = self._extract(self._listing.of(envelope.results))
             self._number += 1
             read = page_read(WAY, self._number, extraction, span, envelope.unknown)
         if read.unknown:
@@ -230,7 +237,7 @@ class Scroll:
     async def _on_request(self, listener: Listener, route: Route, request: Request) -> None:
         """The page's own requests to resources: in their turn, and for full pins."""
         try:
-            if not pinterest.is_search(request.url):
+            if not self._listing.is_asked_by(request.url):
                 await route.fallback()
                 return
             with listener.held():

@@ -19,6 +19,7 @@ class PageRead(msgspec.Struct, frozen=True, kw_only=True):
     """The media of one page, in reading order; `number` counts pages from 1, `way` is `feed` or `page`.
 
     `unknown` says what on the page was not understood; an item may come again in a later page, named the same.
+    `message` is a sentence for the client, where the crawl ends with this page.
     """
 
     number: int
@@ -26,6 +27,7 @@ class PageRead(msgspec.Struct, frozen=True, kw_only=True):
     media: list[RawMedia]
     pins: int = 0
     unknown: list[str] = []
+    message: str | None = None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 import structlog
 
 from libs.common.messages import Reason
-from services.crawler import pinterest
+from services.crawler import listing
 from services.crawler.asking import ask
 from services.crawler.extract import Extraction
 from services.crawler.failure import Refused
@@ -54,7 +54,7 @@ async def by_pin(
 
 async def _entries(tab: Tab, pin: str, pacer: Pacer, patience: Patience) -> list[object]:
     try:
-        envelope = await patience.fresh().of(lambda: ask(tab, pinterest.pin(pin), pacer))
+        envelope = await patience.fresh().of(lambda: ask(tab, listing.pin(pin), pacer))
     except Refused as refusal:
         if refusal.reason is Reason.UPSTREAM_CHANGED:  # a pin that is gone
             log.info("a pin could not be asked for", pin=pin, why=refusal.message)

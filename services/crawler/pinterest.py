@@ -31,9 +31,6 @@ LOST = "The site's answers have another shape, in which the way to the next page
 
 _END = ("-end-", "")
 _END_PREFIX = "Y2JOb25lO"  # base64 of `cbNone;`
-_SEARCH_HANDLER = "www/search/[scope].js"
-_PIN_HANDLER = "www/pin/[id].js"
-_SEARCH_RESOURCES = ("searchresource", "searchfeedresource", "/_/graphql", "/_graphql")
 
 
 class Asked(NamedTuple):
@@ -54,34 +51,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: bool = False
 
 
-def search_path(query: str) -> str:
-    """The search page."""
-    return f"/search/videos/?q={quote(query, safe='')}&rs=typed"
-
-
-def search(query: str, bookmark: str | None) -> Asked:
-    """A page of a search for videos, as full pins; `bookmark` is the cursor that the page before gave."""
-    options: dict[str, Any] = {
-        "query": query,
-        "scope": "videos",
-        "rs": "typed",
-        "appliedProductFilters": "---",
-        "auto_correction_disabled": False,
-        "gated": False,
-        "redux_normalize_feed": True,
-        "page_size": PAGE_SIZE,
-        "bookmarks": [bookmark] if bookmark else [],
-    }
-    return _resource("BaseSearchResource", search_path(query), options, _SEARCH_HANDLER)
-
-
-def pin(pin_id: str) -> Asked:
-    """One pin, with all that the site says of it."""
-    options = {"id": pin_id, "field_set_key": "detailed"}
-    return _resource("PinResource", f"/pin/{pin_id}/", options, _PIN_HANDLER)
-
-
-def _resource(name: str, source: str, options: dict[str, Any], handler: str) -> Asked:
+def resource(name: str, source: str, options: dict[str, Any], handler: str) -> Asked:
+    """A request to the resource `name`, as the page at the path `source` makes it."""
     data = json.dumps({"options": options, "context": {}}, separators=(",", ":"))
     words = urlencode({"source_url": source, "data": data, "_": str(int(time.time() * 1000))}, quote_via=quote)
     headers = {
@@ -92,12 +63,6 @@ def _resource(name: str, source: str, options: dict[str, Any], handler: str) -> 
         "X-Pinterest-PWS-Handler": handler,
     }
     return Asked(f"/resource/{name}/get/?{words}", headers)
-
-
-def is_search(url: str) -> bool:
-    """Whether a request of the site's own page asks for search results."""
-    path = urlsplit(url).path.lower()
-    return any(name in path for name in _SEARCH_RESOURCES)
 
 
 def ungated(url: str) -> str:
@@ -134,8 +99,8 @@ def is_login(url: str) -> bool:
     return urlsplit(url).path.startswith(("/login", "/signup"))
 
 
-def envelope_in(answer: Answer) -> Envelope:
-    """What a resource answered. Raises Refused for all that is no such answer."""
+def envelope_in(answer: Answer, *, of_pins: bool = True) -> Envelope:
+    """What a resource answered: entries, where it is `of_pins`. Raises Refused for all that is no such answer."""
     body = answer.body.lstrip("\ufeff \t\r\n")
     is_page = body.startswith("<") or (not body.startswith("{") and "html" in (answer.content_type or ""))
     if is_page and answer.status < 300:
@@ -150,7 +115,7 @@ def envelope_in(answer: Answer) -> Envelope:
     envelope = read_envelope(document)
     if envelope.status is not None and (refusal := refusal_by(envelope.status, answer.retry_after, envelope.complaint)):
         raise refusal
-    if not envelope.understood:
+    if not envelope.understood and (of_pins or envelope.data is None):
         what = "; ".join(envelope.unknown) or envelope.complaint or "an unknown answer"
         message = f"The site's answer has a shape that is not known here ({what}); update this program."
         raise Refused(Reason.UPSTREAM_CHANGED, message)
@@ -176,7 +141,8 @@ def refusal_by(status: int, retry_after: str | None, complaint: str | None) -> R
         wait_s = seconds(retry_after)
         return Refused(Reason.UNREACHABLE, message, transient=True, retry_after_s=wait_s)
     if status >= 400:
-        return Refused(Reason.UPSTREAM_CHANGED, f"The site does not know the request ({said}); update this program.")
+        message = f"The site does not know the request ({said}); update this program."
+        return Refused(Reason.UPSTREAM_CHANGED, message, status=status)
     return None
 
 

@@ -103,7 +103,7 @@ class Connection:
             await self.sender.send(refusal)
             return
         try:
-            operation = parse_operation(text)
+            operation = parse_operation(text, self.settings.site_url)
         except InvalidOperation as error:
             refusal = ErrorFrame(id=error.id, code=error.code, field=error.field, message=str(error))
             await self.sender.send(refusal)
@@ -133,7 +133,11 @@ class Connection:
             case InitiateExtraction(parameters=wanted, id=id_):
                 with tracer.start_as_current_span("receive initiate_extraction", kind=SpanKind.SERVER) as span:
                     begun = await self.sessions.begin(
-                        wanted.search_query, wanted.result_limit, filters_of(wanted.filters), wanted.scope
+                        wanted.search_query or "",
+                        wanted.result_limit,
+                        url=wanted.url,
+                        filters=filters_of(wanted.filters),
+                        scope=wanted.scope,
                     )
                     span.set_attribute("pinstream.session", begun.session)
                     await self.sender.send(Accepted(id=id_, session_id=begun.session, sequence=begun.sequence))

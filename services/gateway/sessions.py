@@ -40,9 +40,18 @@ class Sessions:
         self.check_s = check_s
 
     async def begin(
-        self, query: str, result_limit: int, filters: Filters | None = None, scope: str | None = None
+        self,
+        query: str,
+        result_limit: int,
+        *,
+        url: str | None = None,
+        filters: Filters | None = None,
+        scope: str | None = None,
     ) -> Begun:
-        """Writes the request to the log, then hands it to the crawlers. Raises BrokerUnavailable or StreamFull."""
+        """Writes the request to the log, then hands it to the crawlers; with a `url` the query is empty.
+
+        Raises BrokerUnavailable or StreamFull.
+        """
         session = secrets.token_hex(16)
         request = SearchRequest(
             session=session,
@@ -52,6 +61,7 @@ class Sessions:
             deadline_s=self.deadline_s,
             filters=filters,
             scope=scope,
+            url=url.strip() if url else None,
         )
         sequence = 0
         try:
@@ -67,7 +77,7 @@ class Sessions:
             if isinstance(error, TimeoutError):
                 raise BrokerUnavailable(f"nothing was stored within {PATIENCE_S:g} s") from error
             raise
-        log.info("session begun", session=session, query=request.query, result_limit=result_limit)
+        log.info("session begun", session=session, query=request.query, url=request.url, result_limit=result_limit)
         return Begun(session, sequence)
 
     async def _written(self, session: str, record: RequestRecord) -> int:

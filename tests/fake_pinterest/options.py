@@ -54,6 +54,8 @@ class Options:
     scope: str = "asked"
     embedded: bool = False
     uri: int | None = None  # longest path and query of a GET
+    mix: str | None = None
+    sections: str = "asked"  # apart: a board's own list never has the pins of its sections
 
 
 def parse_options(query: str) -> Options:
@@ -99,7 +101,11 @@ def _option(key: str, value: str) -> tuple[str, object]:
             return "uri", _number(key, value, 100, 1_000_000)
         case "embedded":
             return "embedded", _one_of(key, value, ("yes", "no")) == "yes"
-    known = "pins, seed, fault, at, times, end, latency, gated, size, scope, embedded, uri"
+        case "mix":
+            return "mix", _one_of(key, value, ("videos", "pins", "pictures"))
+        case "sections":
+            return "sections", _one_of(key, value, ("asked", "apart"))
+    known = "pins, seed, fault, at, times, end, latency, gated, size, scope, embedded, uri, mix, sections"
     raise BadOption(f"The stand-in knows no option {key!r}. It knows: {known}.")
 
 

@@ -112,13 +112,22 @@ class Pages:
             videos=[_player(video, origins) for video in pin.videos if not video.startswith("https:")],
             props=props,
             relay=None if props else _relay(pin, shown, origins),
+            options=msgspec.json.encode({"pin_id": pin.id}).decode(),
         )
 
     async def short(self, request: Request) -> Response:
-        """`pin.it/<code>` and its two stations; the code is the pin's id in base 36."""
+        """`pin.it/<code>` and its two stations; the code is the pin's id in base 36, or a word."""
         code, origins = request.path_params["code"], origins_of(request)
         if request.url.hostname == "pin.it":
             return RedirectResponse(f"https://api.pinterest.com/url_shortener/{quote(code)}/redirect/", 302)
+        leads = {
+            "board": f"{origins.site}/mia/glazes/",
+            "elsewhere": "https://example.com/pin/1/",
+            "ideas": f"{origins.site}/ideas/",
+            "national": "https://www.pinterest.co.uk/mia/glazes/",
+        }
+        if code in leads:
+            return RedirectResponse(leads[code], 302)
         try:
             pin = read_pin(str(int(code, 36)))
         except ValueError:

@@ -47,16 +47,16 @@ class Resources:
             "BoardSectionPinsResource": self._section_feed,
             "UserPinsResource": lambda options: feeds.user_feed(_text(options, "username"), "saved"),
             "UserActivityPinsResource": lambda options: feeds.user_feed(_text(options, "username"), "created"),
-            "RelatedPinFeedResource": lambda options: feeds.related_feed(_text(options, "pin", "pin_id")),
+            "RelatedPinFeedResource": _related_feed,
             "RelatedModulesResource": lambda options: feeds.related_feed(_text(options, "pin_id", "pin")),
         }
         self._things: dict[str, Callable[[Options, Origins], Any]] = {
             "PinResource": self._pin,
             "BoardResource": self._board,
             "BoardSectionResource": _section,
-            "BoardSectionsResource": _sections,
+            "BoardSectionsResource": self._sections,
             "BoardsResource": _boards,
-            "UserResource": lambda options, origins: person_json(_text(options, "username"), origins),
+            "UserResource": _user,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,8 +139,16 @@ class Resources:
         feed = feeds.feed_of_board(_text(options, "board_id"))
         if feed is None:
             return None
-        hides = options.get("filter_section_pins") is True
-        return replace(self._state.board(feed), part=0 if hides else None)
+        feed = self._state.board(feed)
+        hides = options.get("filter_section_pins") is True or feed.options.sections == "apart"
+        return replace(feed, part=0 if hides else None)
+
+    def _sections(self, options: Options, origins: Origins) -> Any:
+        board = self._state.board(_found(feeds.feed_of_board(_text(options, "board_id"))))
+        parts = [replace(board, key=f"{board.key}/{n}", part=n) for n in range(1, len(feeds.SECTIONS) + 1)]
+        for part in parts:
+            self._state.remember(part)
+        return [_section_json(part, None) for part in parts]
 
     def _section_feed(self, options: Options) -> Feed | None:
         feed = feeds.feed_of_board(_text(options, "section_id"))
@@ -158,9 +166,17 @@ def _boards(options: Options, origins: Origins) -> Any:
     return [board_json(_text(options, "username"), slug, origins) for slug in ("slow-crafts", "studio-notes")]
 
 
-def _sections(options: Options, origins: Origins) -> Any:
-    feed = _found(feeds.feed_of_board(_text(options, "board_id")))
-    return [_section_json(replace(feed, part=part), None) for part in range(1, len(feeds.SECTIONS) + 1)]
+def _user(options: Options, origins: Origins) -> Any:
+    username = _text(options, "username")
+    if username in (feeds.GHOST, feeds.GONE[0]):
+        raise Refused(404, 30, "User not found.")
+    return person_json(username, origins)
+
+
+def _related_feed(options: Options) -> Feed | None:
+    """Of one pin in four it knows nothing, and RelatedModulesResource all."""
+    pin = _text(options, "pin", "pin_id")
+    return feeds.related_feed(pin) if not feeds.is_related_by_modules_alone(pin) else None
 
 
 def _section(options: Options, origins: Origins) -> Any:

@@ -41,6 +41,14 @@ def test_the_operations_of_the_protocol_are_read() -> None:
         ('{"operation": "initiate_extraction", "parameters": []}', "invalid_request", "parameters"),
         (initiate(), "invalid_request", "parameters.search_query"),
         (initiate(search_query="  "), "invalid_request", "parameters.search_query"),
+        (initiate(url=""), "invalid_request", "parameters.url"),
+        (initiate(url=5), "invalid_request", "parameters.url"),
+        (initiate(url="https://example.com/mia/"), "invalid_request", "parameters.url"),
+        (initiate(url="https://www.pinterest.com/ideas/"), "invalid_request", "parameters.url"),
+        (initiate(url="https://pin.it/a", search_query="vases"), "invalid_request", "parameters.url"),
+        (initiate(url="https://pin.it/a", search_query=""), "invalid_request", "parameters.url"),
+        (initiate(url="https://pinterest.com/search/pins/?q=" + "x" * 501), "invalid_request", "parameters.url"),
+        (initiate(url="https://pin.it/a", result_limit=0), "invalid_request", "parameters.result_limit"),
         (initiate(search_query=5), "invalid_request", "parameters.search_query"),
         (initiate(search_query=None), "invalid_request", "parameters.search_query"),
         (initiate(search_query="x" * 1_000_000), "invalid_request", "parameters.search_query"),
@@ -136,3 +144,19 @@ def test_a_refusal_echoes_the_id_where_it_can_be_read() -> None:
     with pytest.raises(InvalidOperation) as refused:
         parse_operation(initiate(search_query=""))
     assert refused.value.id == 7
+
+
+@pytest.mark.parametrize("url", ["https://de.pinterest.com/mia/glazes/", "pin.it/abc", "http://127.0.0.1:88/pin/1/"])
+def test_an_address_is_taken_instead_of_a_topic(url: str) -> None:
+    wanted = parse_operation(initiate(url=url), "http://127.0.0.1:88")
+    assert isinstance(wanted, InitiateExtraction)
+    assert (wanted.parameters.search_query, wanted.parameters.url) == (None, url)
+
+
+def test_a_refusal_of_an_address_says_what_is_wrong_with_it() -> None:
+    with pytest.raises(InvalidOperation, match=r"^url cannot be read: example.com is not a host of Pinterest"):
+        parse_operation(initiate(url="https://example.com/mia/"))
+    with pytest.raises(InvalidOperation, match=r"^search_query or url is needed"):
+        parse_operation(initiate())
+    with pytest.raises(InvalidOperation, match=r"^url and search_query exclude each other"):
+        parse_operation(initiate(url="https://pin.it/a", search_query="vases"))
