@@ -318,15 +318,19 @@ async def test_a_refusal_is_shown_by_its_field(page: Page, query: str, limit: st
     await expect(box).not_to_have_attribute("aria-invalid", "true")
 
 
-async def test_an_address_is_read_and_what_is_said_of_it_shown(page: Page, log: SessionLog) -> None:
-    for address, said in (("https://pin.it/abc", "This pin has no video."), ("pinterest.de/mia/pots/", None)):
-        session = await searched(page, address)
-        record = await log.get(session, subjects.REQUEST)
-        assert record is not None
-        assert isinstance(record.message, RequestRecord)
-        assert (record.message.request.url, record.message.request.query) == (address, "")
-        await crawled(log, session, Reason.EXHAUSTED, 0, said)
-        await expect(page.locator("#empty")).to_have_text(said or "There are no videos at this address.")
+@pytest.mark.parametrize(
+    ("address", "said"), [("https://pin.it/abc", "This pin has no video."), ("pinterest.de/mia/pots/", None)]
+)
+async def test_an_address_is_read_and_what_is_said_of_it_shown(
+    page: Page, log: SessionLog, address: str, said: str | None
+) -> None:
+    session = await searched(page, address)
+    record = await log.get(session, subjects.REQUEST)
+    assert record is not None
+    assert isinstance(record.message, RequestRecord)
+    assert (record.message.request.url, record.message.request.query) == (address, "")
+    await crawled(log, session, Reason.EXHAUSTED, 0, said)
+    await expect(page.locator("#empty")).to_have_text(said or "There are no videos at this address.")
 
 
 async def test_a_refused_search_leaves_the_videos_of_the_one_before(page: Page, log: SessionLog, media: str) -> None:
