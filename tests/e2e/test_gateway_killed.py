@@ -39,7 +39,7 @@ class Reading:
 async def test_a_hundred_clients_of_a_killed_gateway_resume_at_another_with_the_exact_set(stack_of: Stack) -> None:
     stack = await stack_of(gateways=2, restart=False)
     client = Client(",".join(stack.ws_urls))
-    queries = [f"bowls pins:80 seed:hundred{n} latency:300" for n in range(SESSIONS)]
+    queries = [f"bowls pins:160 size:8 seed:hundred{n} latency:800" for n in range(SESSIONS)]
     owners = [Reading(client.search(query, limit=5000)) for query in queries]
     async with asyncio.TaskGroup() as group:
         for owner in owners:
