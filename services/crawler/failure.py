@@ -16,6 +16,7 @@ from libs.common.errors import PinstreamError
 from libs.common.messages import Reason
 
 TIMED_OUT_S = 15.0  # for one request of the site; slower than any answer seen, and within 20 s for a page read
+MOST_BYTES = 32 * 1024 * 1024  # of one answer; a page of 250 pins has about one and a half
 
 _NET_ERROR = re.compile(r"net::(ERR_[A-Z0-9_]+)")
 _MOVED = ("Execution context was destroyed", "interrupted by another navigation", "frame was detached")
@@ -33,7 +34,8 @@ class CrawlFailed(PinstreamError):
 class Refused(Exception):
     """The site did not answer a request as it should.
 
-    `transient` refusals are worth another try; `took_s` is what one more may take at worst.
+    `transient` refusals are worth another try; `took_s` is what one more may take at worst; `gone` means that what was
+    asked for does not exist.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Refused(Exception):
         transient: bool = False,
         retry_after_s: float | None = None,
         took_s: float = 0.0,
+        gone: bool = False,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -51,6 +54,11 @@ class Refused(Exception):
         self.transient = transient
         self.retry_after_s = retry_after_s
         self.took_s = took_s
+        self.gone = gone
+
+    def final(self) -> Refused:
+        """The same, after which no other try is of use."""
+        return Refused(self.reason, self.message, gone=self.gone)
 
 
 class BrowserFailed(Exception):
@@ -61,6 +69,12 @@ def timed_out(what: str) -> Refused:
     """`what` was not finished in time."""
     message = f"{what} was not finished within {TIMED_OUT_S:g} s; try again later, or see whether the site is slow."
     return Refused(Reason.UNREACHABLE, message, transient=True, took_s=TIMED_OUT_S)
+
+
+def too_long() -> Refused:
+    """An answer that is longer than any that is wanted."""
+    message = f"The site's answer is longer than {MOST_BYTES >> 20} MiB and was cut off; try again later."
+    return Refused(Reason.UPSTREAM_CHANGED, message, transient=True)
 
 
 def unreachable(why: str) -> Refused:

@@ -39,6 +39,7 @@ def create_app(state: State) -> ASGIApp:
         *cdn,
         Route("/resource/{name}/get/", Resources(state), methods=["GET", "POST"]),
         Route("/search/{scope}/", pages.search),
+        Route("/login/", pages.login),
         Route("/pin/{pin}/", pages.pin),
         Route("/pin/{pin}/sent/", pages.pin),
         Route("/{username}/", pages.user),
