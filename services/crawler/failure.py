@@ -19,7 +19,10 @@ TIMED_OUT_S = 15.0  # for one request of the site; slower than any answer seen, 
 MOST_BYTES = 32 * 1024 * 1024  # of one answer; a page of 250 pins has about one and a half
 
 _NET_ERROR = re.compile(r"net::(ERR_[A-Z0-9_]+)")
-_MOVED = ("Execution context was destroyed", "interrupted by another navigation", "frame was detached")
+_MOVED = (
+    *("Execution context was destroyed", "interrupted by another navigation", "frame was detached"),
+    *("No resource with given identifier", "No data found for resource", "body is unavailable"),  # of a page left
+)
 
 
 class CrawlFailed(PinstreamError):
@@ -34,8 +37,7 @@ class CrawlFailed(PinstreamError):
 class Refused(Exception):
     """The site did not answer a request as it should.
 
-    `transient` refusals are worth another try; `took_s` is what one more may take at worst; `gone` means that what was
-    asked for does not exist.
+    `transient` refusals are worth another try; `took_s` is what one more may take at worst.
     """
 
     def __init__(
@@ -46,7 +48,6 @@ class Refused(Exception):
         transient: bool = False,
         retry_after_s: float | None = None,
         took_s: float = 0.0,
-        gone: bool = False,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -54,11 +55,10 @@ class Refused(Exception):
         self.transient = transient
         self.retry_after_s = retry_after_s
         self.took_s = took_s
-        self.gone = gone
 
     def final(self) -> Refused:
         """The same, after which no other try is of use."""
-        return Refused(self.reason, self.message, gone=self.gone)
+        return Refused(self.reason, self.message)
 
 
 class BrowserFailed(Exception):

@@ -73,8 +73,8 @@ async def _entries(tab: Tab, pin: str, pacer: Pacer, patience: Patience) -> list
     try:
         envelope = await patience.fresh().of(lambda: ask(tab, pinterest.pin(pin), pacer))
     except Refused as refusal:
-        if refusal.gone:
-            log.info("a pin is gone", pin=pin, why=refusal.message)
+        if refusal.reason is Reason.UPSTREAM_CHANGED and not refusal.transient:  # a pin that is gone
+            log.info("a pin could not be asked for", pin=pin, why=refusal.message)
             return []
         raise refusal.final() from refusal
     return envelope.results

@@ -200,8 +200,7 @@ def refusal_by(status: int, retry_after: str | None, complaint: str | None) -> R
         wait_s = seconds(retry_after)
         return Refused(Reason.UNREACHABLE, message, transient=True, retry_after_s=wait_s)
     if status >= 400:
-        message = f"The site does not know the request ({said}); update this program."
-        return Refused(Reason.UPSTREAM_CHANGED, message, gone=status in (404, 410))
+        return Refused(Reason.UPSTREAM_CHANGED, f"The site does not know the request ({said}); update this program.")
     return None
 
 

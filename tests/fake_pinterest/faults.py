@@ -99,6 +99,8 @@ def fault_on_html(state: State, feed: Feed, page: Callable[[], Response]) -> Res
         return None
     if fault in ("cut", "hang"):
         return Unfinished(bytes(page().body), fault == "hang", b"text/html; charset=utf-8")
+    if fault.startswith("lead_"):
+        return _led(fault, f"http://127.0.0.1:{feed.options.hostile or 9}/{fault}")
     if fault in _SCRIPTS:
         return HTMLResponse(f"<!doctype html><title>A page</title><script>{_SCRIPTS[fault]}</script>")
     return refusal(fault)
@@ -252,6 +254,17 @@ _SCRIPTS = {
     "reload": "location.reload()",
     "login_script": "location.href = '/login/'",
 }
+
+
+def _led(fault: str, address: str) -> Response:
+    """A page that leads elsewhere."""
+    if fault == "lead_302":
+        return RedirectResponse(address, 302)
+    if fault == "lead_meta":
+        return HTMLResponse(
+            f'<!doctype html><meta http-equiv="refresh" content="0;url={address}"><title>A page</title>'
+        )
+    return HTMLResponse(f"<!doctype html><title>A page</title><script>location.replace({address!r})</script>")
 
 
 def _wall(title: str, form: str, words: str) -> str:

@@ -46,7 +46,7 @@ DATA_FAULTS = (
     "bookmark_list",
     "bookmark_renamed",
 )
-PAGE_FAULTS = ("spin", "reload", "login_script")  # of the HTML page alone
+PAGE_FAULTS = ("spin", "reload", "login_script", "lead_script", "lead_meta", "lead_302")  # of the HTML page alone
 CDN_FAULTS = ("cdn_slow", "cdn_down", "cdn_head_forbidden")
 FAULTS = RESPONSE_FAULTS + DATA_FAULTS + PAGE_FAULTS + CDN_FAULTS
 
@@ -73,7 +73,7 @@ class Options:
     scope: str = "asked"
     embedded: bool = False
     bare: int = 0
-    hostile: bool = False
+    hostile: int | None = None  # the port of a trap that the search page tries to reach
 
 
 def parse_options(query: str) -> Options:
@@ -120,7 +120,7 @@ def _option(key: str, value: str) -> tuple[str, object]:
         case "bare":
             return "bare", _number(key, value, 1, MOST_PINS)
         case "hostile":
-            return "hostile", _one_of(key, value, ("yes", "no")) == "yes"
+            return "hostile", _number(key, value, 1, 65_535)
     known = "pins, seed, fault, at, times, end, latency, gated, size, scope, embedded, bare, hostile"
     raise BadOption(f"The stand-in knows no option {key!r}. It knows: {known}.")
 

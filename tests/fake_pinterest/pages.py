@@ -61,6 +61,13 @@ class Pages:
         parts = (request, feed.topic, "BaseSearchResource", "www/search/[scope].js", options, query, props)
         return fault_on_html(self._state, feed, lambda: self._grid(*parts)) or self._grid(*parts)
 
+    async def away(self, request: Request) -> Response:
+        """Leads to any address: for the hostile page."""
+        return RedirectResponse(request.query_params["to"], 302)
+
+    async def attachment(self, request: Request) -> Response:
+        return PlainTextResponse("a file", headers={"Content-Disposition": 'attachment; filename="trap.txt"'})
+
     async def login(self, request: Request) -> Response:
         return wall("login_wall")
 
@@ -165,8 +172,9 @@ class Pages:
         props: Markup | None = None,
     ) -> Response:
         asked = msgspec.json.encode(options).decode()
+        hostile = feeds.search_feed(query).options.hostile if query else None
         shown = {"resource": resource, "handler": handler, "options": asked, "query": query, "props": props}
-        return _page(request, "grid.html", title=title or "Ideas", **shown)
+        return _page(request, "grid.html", title=title or "Ideas", hostile=hostile, **shown)
 
 
 def _player(signature: str, origins: Origins) -> dict[str, str | None]:
