@@ -63,7 +63,7 @@ class Feed:
         envelope = await self._asked(tab)
         if self._doubtful(envelope):  # a fault of the moment gives no cursor, or an old one, as an end may
             again = await self._asked(tab)
-            envelope = envelope if self._doubtful(again) else again
+            envelope = again if envelope.lost or not self._doubtful(again) else envelope
         extraction = extract(envelope.results, session=self._request.session, site=self._site, captured_at=time.time())
         if extraction.gated and not self._media:  # later on, stubs are asked for one by one
             raise Refused(Reason.UPSTREAM_CHANGED, STUBS_ONLY)
