@@ -37,9 +37,11 @@ async def read(browser: Browser, request: SearchRequest, report: Report) -> Asyn
     crashes = 0
     while True:
         try:
-            if isinstance(way, Scroll) and browser.busy:
+            if waits := isinstance(way, Scroll) and browser.busy:
                 await report("waiting", "a page of the browser", None)
             async with browser.lease() if isinstance(way, Scroll) else browser.share() as tab:
+                if waits:
+                    await report("crawling", None, None)
                 await patience.of(tab.land)
                 async with aclosing(way.read(tab)) as pages:
                     async for page in pages:
