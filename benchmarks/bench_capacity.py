@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import platform
 import sys
 import time
@@ -121,7 +122,7 @@ async def measure(way: Way, sessions: int, seconds: float) -> dict[str, Any]:
         "memory_over_asked": round(max(memory) / ASKED_MB, 2),
         "ended_early": len(over),
         "waited_for": sorted(set().union(*(one.waited_for for one in searches))),
-        "machine": {"processors": _processors(), "python": platform.python_version()},
+        "machine": {"processors": len(os.sched_getaffinity(0)), "python": platform.python_version()},
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -133,12 +134,6 @@ async def _has_first(searches: list[Searching], within_s: float = 180.0) -> None
                 if one.task.done():
                     one.task.result()
             await asyncio.sleep(0.02)
-
-
-def _processors() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))
 
 
 def main(

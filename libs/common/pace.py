@@ -49,11 +49,11 @@ def take(pace: Pace, now: float, rate: Rate, *, probe: bool = True) -> tuple[Pac
     if now < pace.held_until:
         return pace, Held(Reason.RATE_LIMITED, pace.held_until - now)
     if pace.opened:
+        reason = pace.reason or Reason.UNREACHABLE
         if now < pace.open_until:
-            return pace, Held(pace.reason or Reason.UNREACHABLE, pace.open_until - now)
+            return pace, Held(reason, pace.open_until - now)
         if now < pace.probe_until:
-            wait_s = min(pace.probe_until - now, PROBE_POLL_S)
-            return pace, Held(pace.reason or Reason.UNREACHABLE, wait_s, probing=True)
+            return pace, Held(reason, min(pace.probe_until - now, PROBE_POLL_S), probing=True)
         if probe:
             pace = replace(pace, probe_until=now + PROBE_S)
     interval = 1 / rate.per_second

@@ -1,11 +1,18 @@
-"""Ending tasks for certain."""
+"""Ending tasks for certain, and what came of them."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, TypeVar
 
 AGAIN_S = 0.5
+
+T = TypeVar("T")
+
+
+def result_of(task: asyncio.Task[T]) -> T | None:
+    """What `task` gave; None while it runs, and where it was cancelled or failed."""
+    return task.result() if task.done() and not task.cancelled() and task.exception() is None else None
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:

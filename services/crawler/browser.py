@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -27,6 +28,8 @@ WARM_AFTER_S = 1.0  # until the next context is prepared, so that it does not ta
 WARMING_S = 5.0  # longest that a new Chromium's contexts are waited for before it serves
 STARTING_S = 10.0  # longest that a start under way is waited for at the end
 RETRY_S = 60.0  # after a replacement that could not be started
+
+GiveBack = Callable[[Tab, Callable[[Tab], None]], Awaitable[None]]
 
 log = structlog.get_logger()
 
@@ -92,16 +95,8 @@ class Browser:
         async with self._slots:
             chromium = await self._ready_one()
             shared, tab = await chromium.join()
-            self.sessions += 1
-            self.open_tabs.add(tab)
-            asyncio.get_running_loop().call_later(WARM_AFTER_S, self._warm_up)
-            try:
+            async with self._used(tab, partial(chromium.leave, shared)):
                 yield tab
-            finally:
-                self._warm_up()
-                self.sessions -= 1
-                await chromium.leave(shared, tab, self.open_tabs.discard)
-                self._wear.note()
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Tab]:
@@ -109,16 +104,21 @@ class Browser:
         async with self._pages:
             chromium = await self._ready_one()
             tab = await chromium.take()
-            self.sessions += 1
-            self.open_tabs.add(tab)
-            asyncio.get_running_loop().call_later(WARM_AFTER_S, self._warm_up)
-            try:
+            async with self._used(tab, chromium.give_back):
                 yield tab
-            finally:
-                self._warm_up()
-                self.sessions -= 1
-                await chromium.give_back(tab, self.open_tabs.discard)
-                self._wear.note()
+
+    @asynccontextmanager
+    async def _used(self, tab: Tab, give_back: GiveBack) -> AsyncIterator[None]:
+        self.sessions += 1
+        self.open_tabs.add(tab)
+        asyncio.get_running_loop().call_later(WARM_AFTER_S, self._warm_up)
+        try:
+            yield
+        finally:
+            self._warm_up()
+            self.sessions -= 1
+            await give_back(tab, self.open_tabs.discard)
+            self._wear.note()
 
     async def _ready_one(self) -> Chromium:
         """The Chromium that serves, started anew where it is gone."""

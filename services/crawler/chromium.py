@@ -14,6 +14,7 @@ import structlog
 from playwright.async_api import Browser, Error, Playwright, async_playwright
 
 from libs.common.errors import StartFailed
+from libs.common.tasks import result_of
 from services.crawler.failure import BrowserFailed, Refused
 from services.crawler.footprint import footprint_mb
 from services.crawler.launch import start
@@ -166,7 +167,7 @@ class Chromium:
         return await self._warm_tab() or await self._opened()
 
     def _has_warm(self) -> bool:
-        return any(warming.done() and not warming.cancelled() and warming.exception() is None for warming in self._warm)
+        return any(result_of(warming) is not None for warming in self._warm)
 
     async def _warm_tab(self) -> Tab | None:
         while self._warm:
@@ -214,8 +215,8 @@ class Chromium:
             self._dropped.add(warming)
             warming.add_done_callback(self._dropped.discard)
             warming.cancel()  # it closes what it has opened
-        elif not warming.cancelled() and warming.exception() is None:
-            self.forget(warming.result())
+        elif (tab := result_of(warming)) is not None:
+            self.forget(tab)
 
     def _began(self) -> None:
         self._leases += 1

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from libs.common.tasks import result_of
 from services.crawler.tab import Tab
 
 CROWDED = 10  # searches on one tab, from which another is opened though none is warm
@@ -23,10 +24,8 @@ class SharedTab:
         """Whether another session may join: it is being opened, or alive and not kept too long."""
         if not self.opening.done():
             return True
-        if self.opening.cancelled() or self.opening.exception() is not None:
-            return False
-        tab = self.opening.result()
-        return tab.alive and not tab.stale
+        tab = result_of(self.opening)
+        return tab is not None and tab.alive and not tab.stale
 
 
 class SharedTabs:
@@ -80,5 +79,5 @@ class SharedTabs:
     def _drop(self, opening: asyncio.Task[Tab]) -> None:
         if not opening.done():
             opening.cancel()  # it closes what it has opened
-        elif not opening.cancelled() and opening.exception() is None:
-            self._close(opening.result())
+        elif (tab := result_of(opening)) is not None:
+            self._close(tab)

@@ -20,7 +20,7 @@ from services.crawler.pacing import Pacer
 from services.crawler.pinterest import LOGIN_PAGE, is_login, refusal_by
 from services.crawler.settings import CrawlerSettings
 
-FRESH_S = 900.0  # a page kept longer at the site is given to nobody any more, for its cookies
+FRESH_S = 900.0  # a page kept longer at the site is opened anew before a session gets it, for its cookies
 
 log = structlog.get_logger()
 
