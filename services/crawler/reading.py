@@ -44,9 +44,11 @@ async def read(browser: Browser, request: SearchRequest, report: Report) -> Asyn
     number = crashes = 0
     while True:
         try:
-            if reading.goes and browser.busy:
+            if waits := reading.goes and browser.busy:
                 await report("waiting", "a page of the browser", None)
             async with browser.lease() if reading.goes else browser.share() as tab:
+                if waits:
+                    await report("crawling", None, None)
                 await reading.patience.of(tab.land)
                 async with aclosing(reading.pages(tab)) as pages:
                     async for page in pages:

@@ -66,6 +66,21 @@ async def test_a_cancelled_search_ends_its_request_and_leaves_the_others_alone(s
         assert_all_found(crawl, query)
 
 
+async def test_who_waits_for_a_page_is_told_so_and_then_that_it_goes_on(site: RunningSite) -> None:
+    queries = [f"glaze pins:60 seed:turns{n} latency:40" for n in range(2)]
+    async with Browser(settings(site, "page", page_sessions=1, warm_contexts=0)) as browser:
+        first, second = Crawl(), Crawl()
+        running = asyncio.create_task(first.run(browser, queries[0]))
+        await wait_until(lambda: first.pages, "the first has the page")
+        await second.run(browser, queries[1])
+        await running
+    for crawl, query in zip((first, second), queries, strict=True):
+        assert_all_found(crawl, query)
+    waiting = ("waiting", "a page of the browser", None)
+    assert waiting not in first.reports
+    assert second.reports[:2] == [waiting, ("crawling", None, None)]
+
+
 async def test_a_renderer_that_crashes_costs_none_of_its_searches_a_video(site: RunningSite) -> None:
     queries = [f"glaze pins:220 seed:crash{n} latency:150" for n in range(6)]
     async with Browser(settings(site, "feed", feed_contexts=1, warm_contexts=0)) as browser:
