@@ -14,7 +14,16 @@ from libs.common import metrics
 from libs.common.messages import Reason
 from services.crawler import pinterest
 from services.crawler.envelope import Envelope
-from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, from_playwright, timed_out, unreachable
+from services.crawler.failure import (
+    MOST_BYTES,
+    TIMED_OUT_S,
+    BrowserFailed,
+    Refused,
+    from_playwright,
+    timed_out,
+    too_long,
+    unreachable,
+)
 from services.crawler.pacing import Pacer
 from services.crawler.tab import Tab
 
@@ -22,7 +31,7 @@ Ask = Callable[[pinterest.Asked], Awaitable[Envelope]]  # for things other than 
 
 _GRACE_S = 2.0  # for a renderer that does not come to its own timer
 _TOO_LONG = (413, 414, 431)  # of an address: a cursor grows with the depth of its page
-_FETCH = """async ({path, form, headers, timeout_ms, number}) => {
+_FETCH = """async ({path, form, headers, timeout_ms, most_bytes, number}) => {
   const stop = new AbortController();
   const stops = (globalThis.__stops ??= new Map());
   stops.set(number, stop);
@@ -35,7 +44,17 @@ _FETCH = """async ({path, form, headers, timeout_ms, number}) => {
   }
   try {
     const answer = await fetch(path, options);
-    const body = await answer.text();
+    const reader = answer.body?.getReader(), decoder = new TextDecoder();
+    let body = "", bytes = 0;
+    for (let part; reader && !(part = await reader.read()).done; ) {
+      bytes += part.value.length;
+      if (bytes > most_bytes) {
+        stop.abort();
+        return {error: "too long", too_long: true};
+      }
+      body += decoder.decode(part.value, {stream: true});
+    }
+    body += decoder.decode();
     const [content_type, retry_after] = ["content-type", "retry-after"].map((name) => answer.headers.get(name));
     return {status: answer.status, content_type, retry_after, body};
   } catch (error) {
@@ -89,6 +108,7 @@ async def _answer(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, as_form: bo
         "form": words if as_form else None,
         "headers": asked.headers,
         "timeout_ms": int(TIMED_OUT_S * 1000),
+        "most_bytes": MOST_BYTES,
         "number": number,
     }
     try:
@@ -106,6 +126,8 @@ async def _answer(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, as_form: bo
                 await tab.page.evaluate(_STOP, number)
         raise
     answer = msgspec.convert(got, pinterest.Answer)
+    if answer.too_long:
+        raise too_long()
     if answer.timed_out:
         raise timed_out(what)
     if answer.error is not None:

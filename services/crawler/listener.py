@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import structlog
 from playwright.async_api import CDPSession, Error
 
-from services.crawler.failure import TIMED_OUT_S, Refused, timed_out, unreachable
+from services.crawler.failure import MOST_BYTES, TIMED_OUT_S, Refused, timed_out, too_long, unreachable
 from services.crawler.pinterest import Answer
 from services.crawler.tab import Tab
 
@@ -30,6 +30,7 @@ class Listener:
         self._heard: asyncio.Queue[Answer | Refused] = asyncio.Queue()
         self._asked: dict[str, float] = {}  # request id → when
         self._answers: dict[str, Answer] = {}
+        self._bytes: dict[str, int] = {}
         self._reading: set[asyncio.Task[None]] = set()
         self._session: CDPSession | None = None
         self._held = 0
@@ -38,6 +39,7 @@ class Listener:
         self._session = session = await self._tab.context.new_cdp_session(self._tab.page)
         session.on("Network.requestWillBeSent", self._on_request)
         session.on("Network.responseReceived", self._on_response)
+        session.on("Network.dataReceived", self._on_data)
         session.on("Network.loadingFinished", self._on_finished)
         session.on("Network.loadingFailed", self._on_failed)
         await session.send("Network.enable", {"maxTotalBufferSize": _BUFFER, "maxResourceBufferSize": _BUFFER})
@@ -87,8 +89,11 @@ class Listener:
 
     def forget(self) -> None:
         """Drops what a page said that is no longer open."""
+        for task in self._reading:
+            task.cancel()
         self._asked.clear()
         self._answers.clear()
+        self._bytes.clear()
         while not self._heard.empty():
             self._heard.get_nowait()
 
@@ -107,13 +112,34 @@ class Listener:
             retry_after=headers.get("retry-after"),
         )
 
+    def _on_data(self, event: dict[str, Any]) -> None:
+        request = event["requestId"]
+        if request not in self._asked:
+            return
+        self._bytes[request] = self._bytes.get(request, 0) + event["dataLength"]
+        if self._bytes[request] > MOST_BYTES:
+            self._asked.pop(request)
+            self._heard.put_nowait(too_long())
+            self._start(self._stop_loading())
+
     def _on_finished(self, event: dict[str, Any]) -> None:
         request = event["requestId"]
         if self._asked.pop(request, None) is None:
             return
-        task = asyncio.create_task(self._read(request, self._answers.pop(request, Answer())), name="response body")
+        self._start(self._read(request, self._answers.pop(request, Answer())))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="response body")
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
+
+    async def _stop_loading(self) -> None:
+        assert self._session is not None
+        try:
+            async with asyncio.timeout(TIMED_OUT_S):
+                await self._session.send("Page.stopLoading")
+        except (Error, TimeoutError) as error:
+            log.debug("an answer without an end goes on with its page", why=str(error))
 
     def _on_failed(self, event: dict[str, Any]) -> None:
         if self._asked.pop(event["requestId"], None) is not None and not event.get("canceled"):
@@ -125,10 +151,12 @@ class Listener:
     async def _read(self, request: str, answer: Answer) -> None:
         assert self._session is not None
         try:
-            got = await self._session.send("Network.getResponseBody", {"requestId": request})
-        except Error as error:
-            log.info("an answer of the page could not be read", why=error.message)
-            self._heard.put_nowait(unreachable("the answer was lost"))
+            async with asyncio.timeout(TIMED_OUT_S):
+                got = await self._session.send("Network.getResponseBody", {"requestId": request})
+        except (Error, TimeoutError) as error:
+            log.info("an answer of the page could not be read", why=str(error))
+            refused = answer.status >= 400  # whatever it said besides
+            self._heard.put_nowait(answer if refused else unreachable("the answer was lost"))
             return
         body = got["body"]
         if got.get("base64Encoded"):

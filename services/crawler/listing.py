@@ -21,7 +21,8 @@ class Listing(NamedTuple):
     """A list of pins. `path` is that of the page that shows it; `heard` is what the addresses have that this page asks.
 
     `alone` says whether nothing but the list's own pins plays on its page, `besides` which pin is shown there that is
-    none of them. `instead` is another resource for the same list, where the site does not know the first.
+    none of them. Where it is not `known`, its resource cannot be asked, for want of an id, and its page alone can be
+    read. `instead` is another resource for the same list, where the site does not know the first.
     """
 
     resource: str
@@ -31,11 +32,12 @@ class Listing(NamedTuple):
     heard: tuple[str, ...]
     alone: bool = False
     besides: str | None = None
+    known: bool = True
     instead: tuple[str, dict[str, Any]] | None = None
 
-    def asked(self, bookmark: str | None) -> Asked:
-        """A page of it; `bookmark` is the cursor that the page before gave."""
-        options = {**self.options, "page_size": PAGE_SIZE, "bookmarks": [bookmark] if bookmark else []}
+    def asked(self, bookmark: str | None, size: int = PAGE_SIZE) -> Asked:
+        """A page of it, with at most `size` pins; `bookmark` is the cursor that the page before gave."""
+        options = {**self.options, "page_size": size, "bookmarks": [bookmark] if bookmark else []}
         return resource(self.resource, self.path, options, self.handler)
 
     def is_asked_by(self, url: str) -> bool:
@@ -91,14 +93,15 @@ def of_board(username: str, slug: str, board_id: str = "") -> Listing:
         "sort": "default",
         "layout": "default",
     }
-    return Listing("BoardFeedResource", options, path, _BOARD_HANDLER, ("boardfeedresource",))
+    return Listing("BoardFeedResource", options, path, _BOARD_HANDLER, ("boardfeedresource",), known=bool(board_id))
 
 
 def of_section(username: str, slug: str, section: str, section_id: str = "") -> Listing:
     """The pins of a board's section; its page can be read without `section_id`."""
     options = {"section_id": section_id, "field_set_key": "react_grid_pin"}
     path = path_of(username, slug, section)
-    return Listing("BoardSectionPinsResource", options, path, _SECTION_HANDLER, ("boardsectionpinsresource",))
+    heard = ("boardsectionpinsresource",)
+    return Listing("BoardSectionPinsResource", options, path, _SECTION_HANDLER, heard, known=bool(section_id))
 
 
 def of_created(username: str) -> Listing:

@@ -6,6 +6,7 @@ pins. Where the site gives stubs all the same, each is asked for by itself.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator
@@ -18,9 +19,11 @@ from playwright.async_api import Error, Request, Route
 from libs.common.messages import Pin, RawMedia, Reason, SearchRequest, Variant
 from services.crawler import pinterest
 from services.crawler.address import signature_in
-from services.crawler.envelope import Envelope, embedded, ids_of
+from services.crawler.asking import ask
+from services.crawler.ending import is_last
+from services.crawler.envelope import Envelope, embedded
 from services.crawler.extract import Extraction, extract
-from services.crawler.failure import Refused, from_playwright
+from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, from_playwright
 from services.crawler.listener import Listener
 from services.crawler.listing import Listing
 from services.crawler.pacing import Pacer, Patience
@@ -33,6 +36,8 @@ NUDGES = 4  # scrolls without an answer, after which the page is taken to be at 
 NUDGE_S = 1.2  # after each; a page that failed waits a second itself before it tries again
 STALLED = "The site's page stopped giving results without an end; try again later, or update this program."
 NOTHING = "The site's page asked for no results in a way that is known here; update this program."
+
+_RESOURCES = re.compile(r"^https?://[^/]+/(resource|_)")  # also of a country's host, where the site led to it
 
 _SCROLL = """(back) => {
   const root = document.scrollingElement ?? document.documentElement;
@@ -53,7 +58,7 @@ class _Guard:
 
     def check(self, envelope: Envelope) -> None:
         """Raises Refused for an answer after which nothing new is to be hoped for."""
-        pins = ids_of(envelope)
+        pins = envelope.ids
         self._stale = 0 if pins - self._pins else self._stale + 1
         self._pins |= pins
         if self._stale > pinterest.STALE_PAGES:
@@ -81,7 +86,8 @@ class Scroll:
         self._meagre = Meagre()
         self._seen: set[str] = set()
         self._unknown: list[str] = []
-        self._confirmed = False
+        self._refused: Refused | None = None  # the last that the page met since it was last answered
+        self._reopened = False
 
     @property
     def pins(self) -> set[str]:
@@ -92,11 +98,10 @@ class Scroll:
         """The pages from the top to the end. Raises Refused or BrowserFailed."""
         tab.rendering = True
         tab.noted.clear()
-        requests = re.compile(f"^{re.escape(self._site)}/(resource|_)")
         try:
             async with Listener(tab, self._listing.is_asked_by) as listener:
                 handler = partial(self._on_request, listener)
-                await tab.page.route(requests, handler)
+                await tab.page.route(_RESOURCES, handler)
                 while True:
                     try:
                         async for page in self._once(tab, listener):
@@ -104,14 +109,17 @@ class Scroll:
                         break
                     except Refused as refusal:
                         await self._patience.wait(refusal)
-            await tab.page.unroute(requests, handler)
+                    except Error as error:
+                        failure = from_playwright(error, "The site's page")
+                        if isinstance(failure, BrowserFailed):
+                            raise failure from error
+                        await self._patience.wait(failure)
+            await tab.page.unroute(_RESOURCES, handler)
         except Error as error:
             raise from_playwright(error, "The site's page") from error
-        try:
-            async for page in self._by_pin(tab, self._meagre.take()):
-                yield page
-        except Refused as refusal:
-            log.warning("single pins are refused", why=refusal.message)
+        async for page in self._by_pin(tab, self._meagre.take()):
+            yield page
+        self._meagre.check()
         if self._listing.alone and (noted := self._noted(tab)):
             self._number += 1
             yield PageRead(number=self._number, way=WAY, media=noted)
@@ -126,41 +134,78 @@ class Scroll:
         html = await tab.goto(self._listing.path)
         entries = self._listing.of(embedded(html))
         if entries:
-            self._seen |= ids_of(Envelope(results=entries))
+            self._seen |= Envelope(results=entries).ids
             async for page in self._take(tab, Envelope(results=entries)):
                 yield page
         bookmark: str | None = None
+        self._refused = None
         heard, fullest, nudges = 0, 0, 0
         guard = _Guard()
         while nudges < NUDGES:
-            await tab.page.evaluate(_SCROLL, nudges > 1)
+            await self._scroll(tab, nudges > 1)
             answer = await self._next(listener)
             if answer is None:
                 nudges += 1
                 continue
             envelope = pinterest.envelope_in(answer)
             await self._pacer.answered()
-            nudges, heard = 0, heard + 1
+            nudges, heard, self._refused = 0, heard + 1, None
             async for page in self._take(tab, envelope):
                 yield page
             self._note_progress(envelope)
-            bookmark = envelope.bookmark
+            before, bookmark = bookmark, envelope.bookmark
             guard.check(envelope)
+            if bookmark is None:
+                await self._check_end(tab, before, envelope, fullest, known=heard > 1 or not entries)
             if pinterest.is_end(bookmark):
-                full = bookmark is None and len(envelope.results) >= max(fullest, pinterest.USUAL_PAGE_SIZE)
-                if not full or self._confirmed:
-                    return
-                self._confirmed = True  # a fault of the moment gives no cursor, as an end may: look once more
-                raise Refused(Reason.UPSTREAM_CHANGED, STALLED, transient=True)
-            fullest = max(fullest, len(envelope.results))
-        if heard:
-            raise Refused(Reason.UPSTREAM_CHANGED, STALLED, transient=True)
-        if not entries:
-            raise Refused(Reason.UPSTREAM_CHANGED, NOTHING, transient=True)
+                return
+            fullest = max(fullest, len(envelope.ids))
+        if not heard and pinterest.ends(html):
+            return
+        raise self._stalled(tab, html, heard or len(entries))
+
+    async def _scroll(self, tab: Tab, back: bool) -> None:
+        try:
+            async with asyncio.timeout(TIMED_OUT_S):
+                await tab.page.evaluate(_SCROLL, back)
+        except TimeoutError as error:
+            raise BrowserFailed("the page does not answer") from error
+
+    def _stalled(self, tab: Tab, html: str, told: int) -> Refused:
+        """Why the page asks for nothing more."""
+        if pinterest.is_login(tab.page.url) or (not told and pinterest.is_wall(html)):
+            return Refused(Reason.LOGIN_REQUIRED, pinterest.LOGIN_PAGE)
+        if self._refused is not None:
+            return self._refused
+        return Refused(Reason.UPSTREAM_CHANGED, STALLED if told else NOTHING, transient=True)
+
+    async def _check_end(
+        self, tab: Tab, bookmark: str | None, envelope: Envelope, fullest: int, *, known: bool
+    ) -> None:
+        """A fault gives no cursor, as an end may. Raises Refused where this is not the end, or nothing tells so.
+
+        `known` is whether `bookmark` is the one that the page asked with. A listing that cannot be asked for is taken
+        at its word the second time, or where the page is not full.
+        """
+
+        async def asked(bookmark: str | None, size: int) -> Envelope:
+            request = self._listing.asked(bookmark, size)
+            return await self._patience.fresh().of(lambda: ask(tab, request, self._pacer))
+
+        size = len(envelope.ids)
+        if not self._listing.known and (self._reopened or size < max(fullest, pinterest.USUAL_PAGE_SIZE)):
+            return
+        try:
+            if (known or size < 2) and await is_last(asked, bookmark, envelope, fullest):
+                return
+        except Refused as refusal:
+            log.info("the end of the results is not sure", why=refusal.message)
+        transient, self._reopened = not self._reopened, True
+        raise Refused(Reason.UPSTREAM_CHANGED, pinterest.LOST_CURSOR, transient=transient)
 
     def _note_progress(self, envelope: Envelope) -> None:
         """Patience begins anew with what is new only: what comes before a fault comes again with each opening."""
-        pins = ids_of(envelope)
+        pins = envelope.ids
         if pins - self._seen:
             self._seen |= pins
             self._patience.answered()
@@ -172,6 +217,7 @@ class Scroll:
         try:
             return await listener.next(NUDGE_S)
         except Refused as refusal:
+            self._refused = refusal
             await self._patience.wait(refusal)
             return None
 

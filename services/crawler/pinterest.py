@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,13 +24,25 @@ EMPTY_PAGES = 3  # in a row, with a live cursor, that are followed: seen in mid-
 STALE_PAGES = 5  # in a row without a pin that is new: no search goes on like that
 RETRY_AFTER_CAP_S = 60.0  # who asks for more is not waited for
 
+LONGEST_WAIT_S = 30 * 86_400.0  # that a message tells of, whatever a site asks for
+
 LOGIN_PAGE = "The site shows a login or consent page instead of results; try again later or from another network."
 
 LOOP = "The site gave the same cursor twice, so that what comes after it cannot be read; try again later."
 NOTHING_NEW = "The site went on giving pages without anything new and no end; try again later."
+LOST_CURSOR = (
+    "The site gave a page of results without the way to the next, so that it cannot be told whether there is more; "
+    "try again later, or update this program."
+)
 LOST = "The site's answers have another shape, in which the way to the next page is lost; update this program."
 
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_WALL = re.compile(
+    r"""<form[^>]*(action=["'][^"']*/(login|signup|consent)|data-test-id=["'](login|consent)-)|type=["']password["']""",
+    re.IGNORECASE,
+)
 _END = ("-end-", "")
+_EMBEDDED_END = re.compile(r'"(?:nextB|b)ookmark"\s*:\s*"(?:-end-|Y2JOb25lO)')
 _END_PREFIX = "Y2JOb25lO"  # base64 of `cbNone;`
 
 
@@ -49,6 +62,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     body: str = ""
     error: str | None = None
     timed_out: bool = False
+    too_long: bool = False
 
 
 def resource(name: str, source: str, options: dict[str, Any], handler: str) -> Asked:
@@ -94,9 +108,19 @@ def is_end(bookmark: str | None) -> bool:
     return bookmark is None or bookmark in _END or bookmark.startswith(_END_PREFIX)
 
 
+def ends(html: str) -> bool:
+    """Whether the results that a page carries in its HTML are all that there are."""
+    return _EMBEDDED_END.search(html) is not None
+
+
 def is_login(url: str) -> bool:
     """Whether the site led to its login page."""
     return urlsplit(url).path.startswith(("/login", "/signup"))
+
+
+def is_wall(html: str) -> bool:
+    """Whether a page that shows no results is one that asks for a login or for consent."""
+    return _WALL.search(html) is not None
 
 
 def envelope_in(answer: Answer, *, of_pins: bool = True) -> Envelope:
@@ -151,11 +175,11 @@ def seconds(retry_after: str | None) -> float | None:
     if not retry_after:
         return None
     text = retry_after.strip()
-    if text.isascii() and text.isdigit() and len(text) < 9:
-        return float(text)
+    if _SECONDS.fullmatch(text):
+        return min(float(text), LONGEST_WAIT_S)
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+    return min(max((moment - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_WAIT_S)

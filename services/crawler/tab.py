@@ -54,6 +54,8 @@ class Tab:
         self._pacer = pacer
         self._landed_at: float | None = None
         self._landing = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+        context.on("page", self._on_popup)
         page.on("crash", self._on_crash)
         page.on("response", self._on_response)
         page.on("requestfailed", self._on_failure)
@@ -160,6 +162,8 @@ class Tab:
         """Ends the context with all that is in it."""
         try:
             await self.context.close()
+            if self._closing:
+                await asyncio.wait(set(self._closing))
         except Error as error:
             log.debug("a context was gone before it was closed", why=error.message)
 
@@ -181,6 +185,18 @@ class Tab:
         if kind in _DROPPED or not self._allowed.has(request.url):
             return False
         return self.rendering or (kind == "document" and request.is_navigation_request())
+
+    def _on_popup(self, page: Page) -> None:
+        """Closes what the page opened: nothing that is wanted comes so."""
+        closing = asyncio.create_task(self._closed(page), name="close popup")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _closed(self, page: Page) -> None:
+        try:
+            await page.close()
+        except Error as error:
+            log.debug("a popup was gone before it was closed", why=error.message)
 
     def _on_crash(self, page: Page) -> None:
         self.crashed = True
