@@ -17,14 +17,20 @@ async def is_last(asked: Asked, bookmark: str | None, envelope: Envelope, fulles
     known = envelope.ids
     while True:
         at, page = bookmark, envelope
-        bookmark = await way_on(lambda size, at=at: asked(at, size), page, fullest)  # type: ignore[misc]
-        if bookmark is None:
+        cursor = await way_on(lambda size, at=at: asked(at, size), page, fullest)  # type: ignore[misc]
+        if cursor is None:
             return True
-        envelope = await asked(bookmark, pinterest.PAGE_SIZE)
-        if envelope.ids - known or len(envelope.ids) >= len(page.ids):
+        for _ in range(1 + pinterest.EMPTY_PAGES):
+            bookmark, envelope = cursor, await asked(cursor, pinterest.PAGE_SIZE)
+            if envelope.ids - known:
+                return False
+            cursor = envelope.bookmark
+            if cursor is None:
+                break
+            if pinterest.is_end(cursor):
+                return True
+        if cursor is not None or len(envelope.ids) >= len(page.ids):
             return False
-        if envelope.bookmark is not None:
-            return pinterest.is_end(envelope.bookmark)
 
 
 async def way_on(asked: Callable[[int], Awaitable[Envelope]], envelope: Envelope, fullest: int) -> str | None:

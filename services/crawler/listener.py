@@ -7,18 +7,24 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import structlog
 from playwright.async_api import CDPSession, Error
 
 from services.crawler.failure import MOST_BYTES, TIMED_OUT_S, Refused, timed_out, too_long, unreachable
-from services.crawler.pinterest import Answer
+from services.crawler.pinterest import Answer, after
 from services.crawler.tab import Tab
 
 _BUFFER = 64 * 1024 * 1024  # bytes of bodies that Chromium keeps for getResponseBody
 
 log = structlog.get_logger()
+
+
+class _Request(NamedTuple):
+    at: float
+    after: str | None
 
 
 class Listener:
@@ -28,7 +34,7 @@ class Listener:
         self._wanted = wanted
         self._tab = tab
         self._heard: asyncio.Queue[Answer | Refused] = asyncio.Queue()
-        self._asked: dict[str, float] = {}  # request id → when
+        self._asked: dict[str, _Request] = {}  # by request id
         self._answers: dict[str, Answer] = {}
         self._bytes: dict[str, int] = {}
         self._reading: set[asyncio.Task[None]] = set()
@@ -64,7 +70,7 @@ class Listener:
             except TimeoutError:
                 if not self._asked and not self._reading:
                     return None
-                if self._asked and not self._held and time.monotonic() - min(self._asked.values()) > TIMED_OUT_S:
+                if self._asked and not self._held and time.monotonic() - self._oldest() > TIMED_OUT_S:
                     self._asked.clear()
                     raise timed_out("A request of the site's page") from None
                 continue
@@ -81,7 +87,10 @@ class Listener:
         finally:
             self._held -= 1
             now = time.monotonic()
-            self._asked = dict.fromkeys(self._asked, now)
+            self._asked = {id_: request._replace(at=now) for id_, request in self._asked.items()}
+
+    def _oldest(self) -> float:
+        return min(request.at for request in self._asked.values())
 
     def refused(self, refusal: Refused) -> None:
         """A request of the page may not go; `next` raises this."""
@@ -98,11 +107,13 @@ class Listener:
             self._heard.get_nowait()
 
     def _on_request(self, event: dict[str, Any]) -> None:
-        if event.get("type") in ("XHR", "Fetch") and self._wanted(event["request"]["url"]):
-            self._asked[event["requestId"]] = time.monotonic()
+        request = event["request"]
+        if event.get("type") in ("XHR", "Fetch") and self._wanted(request["url"]):
+            cursor = after(request["url"], request.get("postData"))
+            self._asked[event["requestId"]] = _Request(time.monotonic(), cursor)
 
     def _on_response(self, event: dict[str, Any]) -> None:
-        if event["requestId"] not in self._asked:
+        if (request := self._asked.get(event["requestId"])) is None:
             return
         response = event["response"]
         headers = {name.lower(): value for name, value in response["headers"].items()}
@@ -110,6 +121,7 @@ class Listener:
             status=response["status"],
             content_type=response.get("mimeType"),
             retry_after=headers.get("retry-after"),
+            after=request.after,
         )
 
     def _on_data(self, event: dict[str, Any]) -> None:
@@ -161,6 +173,4 @@ class Listener:
         body = got["body"]
         if got.get("base64Encoded"):
             body = b64decode(body).decode("utf-8", "replace")
-        self._heard.put_nowait(
-            Answer(status=answer.status, content_type=answer.content_type, retry_after=answer.retry_after, body=body)
-        )
+        self._heard.put_nowait(msgspec.structs.replace(answer, body=body))

@@ -153,10 +153,10 @@ class Scroll:
             async for page in self._take(tab, envelope):
                 yield page
             self._note_progress(envelope)
-            before, bookmark = bookmark, envelope.bookmark
+            bookmark = envelope.bookmark
             guard.check(envelope)
             if bookmark is None:
-                await self._check_end(tab, before, envelope, fullest, known=heard > 1 or not entries)
+                await self._check_end(tab, answer.after, envelope, fullest)
             if pinterest.is_end(bookmark):
                 return
             fullest = max(fullest, len(envelope.ids))
@@ -179,24 +179,22 @@ class Scroll:
             return self._refused
         return Refused(Reason.UPSTREAM_CHANGED, STALLED if told else NOTHING, transient=True)
 
-    async def _check_end(
-        self, tab: Tab, bookmark: str | None, envelope: Envelope, fullest: int, *, known: bool
-    ) -> None:
+    async def _check_end(self, tab: Tab, bookmark: str | None, envelope: Envelope, fullest: int) -> None:
         """A fault gives no cursor, as an end may. Raises Refused where this is not the end, or nothing tells so.
 
-        `known` is whether `bookmark` is the one that the page asked with. A listing that cannot be asked for is taken
-        at its word the second time, or where the page is not full.
+        `bookmark` is the cursor that the page asked with. A listing that cannot be asked for is taken at its word the
+        second time, or where the page is not full.
         """
 
         async def asked(bookmark: str | None, size: int) -> Envelope:
             request = self._listing.asked(bookmark, size)
             return await self._patience.fresh().of(lambda: ask(tab, request, self._pacer))
 
-        size = len(envelope.ids)
-        if not self._listing.known and (self._reopened or size < max(fullest, pinterest.USUAL_PAGE_SIZE)):
+        is_short = len(envelope.ids) < max(fullest, pinterest.USUAL_PAGE_SIZE)
+        if not self._listing.known and (self._reopened or is_short):
             return
         try:
-            if (known or size < 2) and await is_last(asked, bookmark, envelope, fullest):
+            if await is_last(asked, bookmark, envelope, fullest):
                 return
         except Refused as refusal:
             log.info("the end of the results is not sure", why=refusal.message)

@@ -15,6 +15,7 @@ import msgspec
 from libs.common.messages import Reason
 from services.crawler.envelope import Envelope, read_envelope
 from services.crawler.failure import Refused
+from services.crawler.value import rows, table, token
 
 # Half as many requests as with the site's own 25, and a first page that is still small. It never changes within a
 # crawl: a cursor may count in pages.
@@ -54,12 +55,16 @@ class Asked(NamedTuple):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back, as the browser saw it; `error` is set where nothing whole did."""
+    """What came back, as the browser saw it; `error` is set where nothing whole did.
+
+    `after` is the cursor that it was asked with, where that is known and it was not the first.
+    """
 
     status: int = 0
     content_type: str | None = None
     retry_after: str | None = None
     body: str = ""
+    after: str | None = None
     error: str | None = None
     timed_out: bool = False
     too_long: bool = False
@@ -90,6 +95,16 @@ def ungated_form(body: str) -> str:
     """The same for a request that carries its options in a form."""
     words = [(key, _ungated(value) if key == "data" else value) for key, value in parse_qsl(body, True)]
     return urlencode(words, quote_via=quote)
+
+
+def after(url: str, form: str | None) -> str | None:
+    """The cursor that a request of the site's page carries, in its address or its form."""
+    words = dict(parse_qsl(urlsplit(url).query)) | dict(parse_qsl(form or ""))
+    try:
+        bookmarks = rows(table(json.loads(words.get("data", "")), "options").get("bookmarks"))
+    except (ValueError, RecursionError):
+        return None
+    return token(bookmarks[0]) if bookmarks else None
 
 
 def _ungated(data: str) -> str:
