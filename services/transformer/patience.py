@@ -18,7 +18,7 @@ from libs.common.errors import PinstreamError
 LONGEST_RETRY_AFTER_S = 3.0  # beyond that the host counts as not answering
 LEFT_ALONE_AFTER = 6  # calls in a row that a host left unanswered, all their attempts used up
 TRIAL_S = 1.0  # between the requests that then still go to it; the first that it answers ends that
-SLOW_S = 1.0  # answers that take longer on average: the host cannot serve all, and nobody waits longer for a slot
+SLOW_S = 2.0  # answers that take longer on average: the host cannot serve all, and nobody waits longer for a slot
 FAILING_AFTER = 12  # requests in a row that a host left unanswered; until it answers, no time-out is borne twice
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ import structlog
 
 from services.transformer.address import media_in
 from services.transformer.settings import TransformerSettings
-from services.transformer.site import Lane, NotAsked, SiteRefused
+from services.transformer.site import NotAsked, Site, SiteRefused
 from services.transformer.verify import Tally
 
 PATH = "/v3/pidgets/pins/info/"
@@ -24,8 +24,8 @@ Media = dict[str, list[str]]  # addresses by signature
 class PinBatch:
     """While one request is under way, the pins that are asked for wait together for the next."""
 
-    def __init__(self, lane: Lane, settings: TransformerSettings) -> None:
-        self._lane = lane
+    def __init__(self, site: Site, settings: TransformerSettings) -> None:
+        self._site = site
         self._url = _origin(settings.site_url) + PATH
         self._asked: dict[str, asyncio.Future[Media]] = {}
         self._asking: asyncio.Task[None] | None = None
@@ -69,11 +69,11 @@ class PinBatch:
                         told.set_result(media)
 
     async def _answer(self, pins: list[str]) -> str:
-        response = await self._lane.get(self._url, Tally(), params={"pin_ids": ",".join(pins)})
+        response = await self._site.get(self._url, Tally(), params={"pin_ids": ",".join(pins)})
         if response.status_code == 200 and response.text.lstrip().startswith("{"):
             return response.text
-        if response.status_code != 429:  # to which the lane has its own answer
-            self._lane.leave_alone(REFUSED_S)
+        if response.status_code != 429:  # to which `Site` has its own answer
+            self._site.leave_alone(REFUSED_S)
         raise SiteRefused(f"the site answered {response.status_code}, and not with pins")
 
 

@@ -19,7 +19,7 @@ from services.transformer.address import codec_of, media_in, suffix
 from services.transformer.pin_batch import Media, PinBatch
 from services.transformer.remembered import Remembered
 from services.transformer.settings import TransformerSettings
-from services.transformer.site import Lane, NotAsked, SiteRefused
+from services.transformer.site import Lanes, NotAsked, Site, SiteRefused
 from services.transformer.verify import Tally
 
 FIELD_SET = "unauth_react_main_pin"
@@ -27,7 +27,6 @@ OTHER_FIELD_SET = "detailed"
 HANDLER = "www/pin/[id].js"  # the site refuses resource requests without it
 PINS_REMEMBERED = 512
 PIN_TTL_S = 600.0
-BATCHES = 0.5  # of SITE_REQUESTS_PER_SECOND; the rest is for single pins
 
 _PIN_ID = re.compile(r"[\w-]{1,64}")
 
@@ -37,11 +36,10 @@ log = structlog.get_logger(__name__)
 class PinLookup:
     """What the site says of a pin's media, remembered by pin."""
 
-    def __init__(self, client: httpx2.AsyncClient, settings: TransformerSettings) -> None:
-        rate = settings.site_requests_per_second
+    def __init__(self, client: httpx2.AsyncClient, settings: TransformerSettings, lanes: Lanes) -> None:
         self._origin = settings.site_url.rstrip("/")
-        self._lane = Lane(client, settings, rate * (1 - BATCHES))
-        self._batch = PinBatch(Lane(client, settings, rate * BATCHES), settings)
+        self._site = Site(client, settings, lanes.pins)
+        self._batch = PinBatch(Site(client, settings, lanes.batches), settings)
         self._remembered = Remembered[tuple[str, str], Media](PINS_REMEMBERED, PIN_TTL_S)  # by way and pin
 
     async def media(self, pin: str, signature: str, known: set[str], tally: Tally) -> tuple[list[str], bool]:
@@ -88,7 +86,7 @@ class PinLookup:
 
     async def _read_fields(self, pin: str, fields: str, tally: Tally) -> Media:
         path = f"/pin/{quote(pin)}/"
-        response = await self._lane.get(
+        response = await self._site.get(
             f"{self._origin}/resource/PinResource/get/",
             tally,
             params={
@@ -109,7 +107,7 @@ class PinLookup:
         return self._media(response)
 
     async def _read_page(self, pin: str, tally: Tally) -> Media:
-        return self._media(await self._lane.get(f"{self._origin}/pin/{quote(pin)}/", tally))
+        return self._media(await self._site.get(f"{self._origin}/pin/{quote(pin)}/", tally))
 
     def _media(self, response: httpx2.Response) -> Media:
         if response.status_code in (404, 410):

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from opentelemetry import trace
 
+from libs.common.bus import Bus
 from libs.common.messages import Alternative, DirectMedia, Kind, RawMedia, Variant
 from services.transformer import egress, links
 from services.transformer.address import is_media
@@ -25,6 +26,7 @@ from services.transformer.pin_lookup import PinLookup
 from services.transformer.remembered import Remembered
 from services.transformer.resolve import ASKED, of_video
 from services.transformer.settings import TransformerSettings
+from services.transformer.site import lanes
 from services.transformer.verify import Prober, Tally
 
 T = TypeVar("T")
@@ -41,13 +43,16 @@ class _Budget:
 
 
 class Resolver:
-    """Resolves items, each video once: `async with Resolver(settings) as resolver: await resolver.resolve(raw)`."""
+    """Resolves items, each video once: `async with Resolver(settings) as resolver: await resolver.resolve(raw)`.
 
-    def __init__(self, settings: TransformerSettings) -> None:
+    With a `bus` the pace of requests to the site is one with that of other processes.
+    """
+
+    def __init__(self, settings: TransformerSettings, bus: Bus | None = None) -> None:
         self._settings = settings
         self._client = egress.client(settings)
         self._prober = Prober(self._client, settings)
-        self._lookup = PinLookup(self._client, settings)
+        self._lookup = PinLookup(self._client, settings, lanes(settings, bus))
         self._outcomes = Remembered[str, Outcome](settings.cache_size, settings.cache_ttl_s)  # by signature
         self._measures = Remembered[str, Measure](settings.cache_size, settings.cache_ttl_s)  # by address
 

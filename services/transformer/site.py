@@ -1,17 +1,20 @@
-"""Requests to the site: paced, bounded, and none while it wants to be left alone."""
+"""Requests to the site: at a pace that all transformers share, bounded, and none while it wants to be left alone."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
 import stamina
 import structlog
-from aiolimiter import AsyncLimiter
 
+from libs.common.bus import Bus
 from libs.common.errors import PinstreamError
+from libs.common.lane import Lane, Shared
+from libs.common.pace import Rate
 from services.transformer.egress import REDIRECTS
 from services.transformer.settings import TransformerSettings
 from services.transformer.verify import Tally
@@ -20,6 +23,7 @@ BODY_BYTES = 8 * 1024 * 1024  # a pin's page is about one
 KEPT_HEADERS = ("location", "retry-after", "content-type")
 FAULTS = 3  # requests in a row that failed; then the site is left alone for a while
 QUIET_S = 20.0  # that while, and after a 429 that does not name its own
+BATCHES = 0.5  # of SITE_REQUESTS_PER_SECOND; the rest is for single pins
 
 log = structlog.get_logger(__name__)
 
@@ -36,20 +40,37 @@ class _Faulty(PinstreamError):
     """The site answered with 5xx."""
 
 
-class Lane:
-    """`get` at `requests_per_second` at most; who would wait longer than SITE_WAIT_S for a turn goes without."""
+class Lanes(NamedTuple):
+    """Where turns are waited for: to ask for many pins, and to ask for one."""
 
-    def __init__(self, client: httpx2.AsyncClient, settings: TransformerSettings, requests_per_second: float) -> None:
+    batches: Lane
+    pins: Lane
+
+
+def lanes(settings: TransformerSettings, bus: Bus | None = None) -> Lanes:
+    """Those of all transformers of the site; without a bus, of this process alone."""
+
+    def lane(what: str, share: float) -> Lane:
+        per_second = settings.site_requests_per_second * share
+        store = Shared(bus, f"{settings.site_url.rstrip('/')}#{what}") if bus else None
+        return Lane(Rate(per_second, max(1, round(per_second))), store)
+
+    return Lanes(lane("batches", BATCHES), lane("pins", 1 - BATCHES))
+
+
+class Site:
+    """`get` when `lane` gives a turn; who would wait longer than SITE_WAIT_S for it goes without."""
+
+    def __init__(self, client: httpx2.AsyncClient, settings: TransformerSettings, lane: Lane) -> None:
         self._client = client
         self._settings = settings
-        self._rate = requests_per_second
-        self._pace = AsyncLimiter(max(self._rate, 1.0), max(1.0, 1.0 / self._rate))
+        self._lane = lane
         self._waiting = 0
         self._quiet_until = 0.0
         self._faults = 0
 
     def leave_alone(self, seconds: float) -> None:
-        """Nothing is asked for so long."""
+        """Nothing is asked for so long, by this process."""
         self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
 
     async def get(
@@ -83,7 +104,7 @@ class Lane:
             tally.requests += 1
             async with asyncio.timeout(self._settings.request_timeout_s * 2):
                 response = await self._read(url, params, headers)
-            self._note_refusal(response)
+            await self._note_refusal(response)
             target = urljoin(url, response.headers.get("location", ""))
             if response.status_code not in REDIRECTS or urlsplit(target)[:2] != urlsplit(url)[:2]:
                 break
@@ -102,23 +123,27 @@ class Lane:
         kept = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
         return httpx2.Response(response.status_code, headers=kept, content=bytes(body[:BODY_BYTES]))
 
-    def _note_refusal(self, response: httpx2.Response) -> None:
+    async def _note_refusal(self, response: httpx2.Response) -> None:
         if response.status_code >= 500:
             raise _Faulty(f"the site answered {response.status_code}")
         if response.status_code == 429:
             text = response.headers.get("retry-after", "")
-            self.leave_alone(float(text) if text.isdigit() else QUIET_S)
+            await self._lane.hold(float(text) if text.isdigit() else QUIET_S)
 
     async def _turn(self) -> None:
-        """Waits for a turn at the site; raises NotAsked at once where it would take longer than `site_wait_s`."""
-        wait = self._settings.site_wait_s
+        """Waits for a turn. Raises NotAsked where that takes longer than `site_wait_s`, at once if it will."""
+        wait_s = self._settings.site_wait_s
         if (left := self._quiet_until - time.monotonic()) > 0:
             raise NotAsked(f"the site is left alone for another {left:.0f} s")
-        if self._waiting / self._rate >= wait:
+        if self._waiting / self._lane.rate.per_second >= wait_s:
             raise NotAsked(f"{self._waiting} others are waiting for a turn")
         self._waiting += 1
         try:
-            async with asyncio.timeout(wait + 1):
-                await self._pace.acquire()
+            async with asyncio.timeout(wait_s):
+                held = await self._lane.turn(probe=False)
+        except TimeoutError:
+            raise NotAsked(f"no turn came within {wait_s:g} s") from None
         finally:
             self._waiting -= 1
+        if held is not None:
+            raise NotAsked(f"the site asked for no request within {held.wait_s:.0f} s")

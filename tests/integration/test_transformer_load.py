@@ -12,7 +12,9 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from libs.common.bus import Bus, connect
 from libs.common.messages import DirectMedia, Kind, RawMedia, Video
+from libs.common.settings import Settings
 from services.transformer.resolver import Resolver
 from services.transformer.settings import TransformerSettings
 from tests.integration.http2_cdn import running_http2_cdn
@@ -261,3 +263,21 @@ async def test_pins_are_asked_for_one_by_one_where_that_for_many_is_refused_and_
             assert video(await resolver.resolve(one)).url == secret
     assert cdn.count(WIDGETS) == 1
     assert cdn.count(RESOURCE) == 3
+
+
+async def test_a_wait_that_the_site_asks_one_process_for_is_kept_by_all(cdn: Cdn, bus: Bus, nats_url: str) -> None:
+    first, second = stream_only(cdn, 1), stream_only(cdn, 2)
+    cdn.answers |= {
+        path: Response("slower", 429, {"Retry-After": "60"}) for path in (WIDGETS, RESOURCE, "/pin/1/", "/pin/2/")
+    }
+    settings = cdn.settings(**PATIENT)
+    async with (
+        connect(Settings(nats_url=nats_url), "another") as other,
+        Resolver(settings, bus) as one,
+        Resolver(settings, other) as another,
+    ):
+        assert video(await one.resolve(first)).kind is Kind.HLS
+        asked = cdn.count(WIDGETS), cdn.count(RESOURCE), cdn.count("GET /pin/")
+        assert asked[0] == 1
+        assert video(await another.resolve(second)).kind is Kind.HLS
+    assert (cdn.count(WIDGETS), cdn.count(RESOURCE), cdn.count("GET /pin/")) == asked
