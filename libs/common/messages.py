@@ -241,9 +241,10 @@ class DirectMedia(Message, frozen=True, kw_only=True):
 
 
 class RequestRecord(Message, frozen=True, kw_only=True):
-    """`<session>.request`, written by the gateway."""
+    """`<session>.request`, written by the gateway. `owner` is who may see the session; empty: whoever knows its id."""
 
     request: SearchRequest
+    owner: str = ""
 
 
 class VideoRecord(Message, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused,
 from libs.common.messages import CancelRecord, CrawledRecord, Filters, Reason, RequestRecord, SearchRequest, encode
 from libs.common.session_log import SessionLog
 from libs.common.telemetry import inject, message_span
+from services.gateway.callers import ANONYMOUS, Caller
 from services.gateway.following import CHECK_S, Following
 
 PATIENCE_S = 5.0  # a client waits for the answer; after this it is told to come back
@@ -47,6 +48,7 @@ class Sessions:
         url: str | None = None,
         filters: Filters | None = None,
         scope: str | None = None,
+        caller: Caller = ANONYMOUS,
     ) -> Begun:
         """Writes the request to the log, then hands it to the crawlers; with a `url` the query is empty.
 
@@ -66,7 +68,7 @@ class Sessions:
         sequence = 0
         try:
             async with asyncio.timeout(PATIENCE_S):
-                sequence = await self._written(session, RequestRecord(request=request))
+                sequence = await self._written(session, RequestRecord(request=request, owner=caller.owner))
                 with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
                     await self.session_log.bus.publish(
                         subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
@@ -122,6 +124,12 @@ class Sessions:
             await close(self.session_log, session, ending, closed_by="gateway")
         await purge(self.session_log, session)
         log.info("session cancelled", session=session)
+
+    async def check(self, session: str, caller: Caller) -> None:
+        """Raises SessionUnknown for a session of another's. One that is not in the log is for `follow` to tell of."""
+        there = await self.session_log.get(session, subjects.REQUEST)
+        if there is not None and isinstance(there.message, RequestRecord) and not caller.may_see(there.message.owner):
+            raise SessionUnknown
 
     def follow(self, session: str, after: int = 0, turn: asyncio.Lock | None = None) -> Following:
         """A session from the record after `after` on."""
