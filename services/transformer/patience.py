@@ -18,7 +18,6 @@ from libs.common.errors import PinstreamError
 LONGEST_RETRY_AFTER_S = 3.0  # beyond that the host counts as not answering
 LEFT_ALONE_AFTER = 6  # calls in a row that a host left unanswered, all their attempts used up
 TRIAL_S = 1.0  # between the requests that then still go to it; the first that it answers ends that
-SLOW_S = 2.0  # answers that take longer on average: the host cannot serve all, and nobody waits longer for a slot
 FAILING_AFTER = 12  # requests in a row that a host left unanswered; until it answers, no time-out is borne twice
 
 T = TypeVar("T")
@@ -43,7 +42,10 @@ def _in_vain(why: str) -> Unanswered:
 
 @dataclass(slots=True)
 class Host:
+    """`slow_s`: where answers take longer on average it cannot serve all, and nobody waits longer for a slot."""
+
     slots: asyncio.Semaphore
+    slow_s: float
     head: bool | None = None  # whether HEAD can be trusted; None: not known yet
     head_faults: int = 0
     gave: str | None = None  # the last file that it was seen to have
@@ -63,14 +65,14 @@ class Host:
         So a host that is down holds up neither those who ask it nor those who ask another.
         """
         since = time.monotonic()
-        slow = self.took_s > SLOW_S
+        slow = self.took_s > self.slow_s
         try:
-            async with asyncio.timeout(SLOW_S if slow else None):
+            async with asyncio.timeout(self.slow_s if slow else None):
                 await self.slots.acquire()
         except TimeoutError as error:
             raise _in_vain("it answers too slowly for all who wait") from error
         try:
-            if self.took_s > SLOW_S and time.monotonic() - since > SLOW_S:
+            if self.took_s > self.slow_s and time.monotonic() - since > self.slow_s:
                 raise _in_vain("it answers too slowly for all who wait")
             self._admit()
             yield

@@ -30,6 +30,7 @@ HEADER_BYTES = 16 * 1024  # of a file: its kind, its duration and the size of it
 DRAINED_BYTES = 16 * 1024  # read to its end, a small body leaves its connection usable
 FTYP_RANGE = "bytes=0-11"  # an MP4 begins with a box whose type, at byte 4, is `ftyp`
 ADDRESSES_REMEMBERED = 2_000  # for the videos being resolved, or soon again; those that are settled are kept elsewhere
+SLOW = 0.8  # of REQUEST_TIMEOUT_S: answers that take so long on average soon will not come in time
 HEAD_FAULTS = 4  # HEADs in a row that got no answer where a GET then did; from then on there are only GETs
 
 log = structlog.get_logger(__name__)
@@ -83,7 +84,8 @@ class Prober:
         self._settings = settings
         self._allowed = Allowed(settings.media_hosts)
         self._slots = asyncio.Semaphore(settings.probes)
-        self._hosts: dict[str, Host] = defaultdict(lambda: Host(asyncio.Semaphore(settings.probes_per_host)))
+        slow_s = SLOW * settings.request_timeout_s
+        self._hosts: dict[str, Host] = defaultdict(lambda: Host(asyncio.Semaphore(settings.probes_per_host), slow_s))
         self._remembered = Remembered[str, Answer](ADDRESSES_REMEMBERED, settings.absent_ttl_s)  # by address
 
     def may_ask(self, url: str) -> bool:

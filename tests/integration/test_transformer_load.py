@@ -86,13 +86,13 @@ async def test_a_cdn_that_is_down_or_too_slow_is_soon_left_alone_and_every_video
 
 async def test_a_host_that_answers_too_slowly_for_all_verifies_some_and_the_others_do_not_wait(cdn: Cdn) -> None:
     async def slowly(request: Request) -> Response:
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(2.6)
         return await file(request)
 
     items = [item(cdn, n) for n in range(SESSIONS * 4)]
     for one in items:
         cdn.answers[one.variants[1].url.removeprefix(cdn.origin)] = slowly
-    async with Resolver(cdn.settings(**PATIENT)) as resolver:
+    async with Resolver(cdn.settings(request_timeout_s=3.2, item_timeout_s=60.0)) as resolver:
         videos = await resolved(resolver, items)
     assert [one.url for one in videos] == [one.variants[1].url for one in items]
     assert 0 < sum(one.verified for one in videos) <= len(cdn.asked) < len(items) / 2
@@ -223,7 +223,7 @@ async def test_many_pins_are_asked_for_by_few_requests(cdn: Cdn) -> None:
     async with Resolver(cdn.settings(site_requests_per_second=6.0, site_wait_s=20.0, **PATIENT)) as resolver:
         videos = await resolved(resolver, items)
     assert [one.url for one in videos] == [urls[0] for urls in secrets.values()]
-    assert cdn.count(WIDGETS) < 10
+    assert cdn.count(WIDGETS) < len(items) / 2
     assert cdn.count(RESOURCE) + cdn.count("GET /pin/") == 0
 
 
