@@ -9,6 +9,7 @@ import typer
 
 from libs.client.dead_letters import app as dead_letters
 from libs.client.output import Format
+from libs.common.messages import Filters, Orientation
 
 DEFAULT_URL = "ws://127.0.0.1:8080/ws"
 DEFAULT_SITE = "https://www.pinterest.com"
@@ -26,7 +27,9 @@ def _pinstream() -> None:
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(help="what to look for")],
+    topic_or_url: Annotated[
+        str, typer.Argument(help="what to look for, or the address of a search, board, user, pin or short link")
+    ],
     limit: Annotated[int, typer.Option(help="how many distinct videos")] = 50,
     url: Annotated[
         str, typer.Option(help="the gateway's WebSocket, or those of several: a,b", envvar="PINSTREAM_URL")
@@ -34,11 +37,33 @@ def search(
     format_: Annotated[
         Format | None, typer.Option("--format", help="default: table on a terminal, else jsonl", show_default=False)
     ] = None,
+    min_duration: Annotated[float | None, typer.Option(help="seconds", show_default=False)] = None,
+    max_duration: Annotated[float | None, typer.Option(help="seconds", show_default=False)] = None,
+    min_height: Annotated[int | None, typer.Option(help="pixels", show_default=False)] = None,
+    orientation: Annotated[Orientation | None, typer.Option(show_default=False)] = None,
+    with_captions: Annotated[bool, typer.Option("--with-captions", help="only videos that have some")] = False,
+    exclude_promoted: Annotated[bool, typer.Option("--exclude-promoted", help="no promoted pins")] = False,
+    created_after: Annotated[
+        str | None, typer.Option(help="a date such as 2026-01-31, or an ISO 8601 time", show_default=False)
+    ] = None,
+    new_only: Annotated[
+        str | None,
+        typer.Option(metavar="SCOPE", help="only what no search of that scope has given", show_default=False),
+    ] = None,
 ) -> None:
-    """Search at a running gateway and show each video as it arrives."""
+    """Search at a running gateway for a topic, or read an address, and show each video as it arrives."""
     from libs.client.search import run_search
 
-    raise typer.Exit(run_search(query, limit, url, format_))
+    filters = Filters(
+        min_duration_s=min_duration,
+        max_duration_s=max_duration,
+        min_height=min_height,
+        orientation=orientation,
+        with_captions=with_captions,
+        exclude_promoted=exclude_promoted,
+        created_after=created_after,
+    )
+    raise typer.Exit(run_search(topic_or_url, limit, url, format_, filters=filters, new_only=new_only))
 
 
 @app.command()
@@ -76,6 +101,23 @@ def doctor(
     from libs.client.doctor import run_doctor
 
     raise typer.Exit(run_doctor(site))
+
+
+@app.command()
+def canary(
+    query: Annotated[
+        str | None, typer.Argument(help="what to look for; default: CANARY_QUERY", show_default=False)
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="origin of the site", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of a sentence")] = False,
+) -> None:
+    """Say in one line whether the site's answers still have the shape that this program knows.
+
+    Exit code: 0 they have, 1 they have changed, 69 the site was not reached or refused.
+    """
+    from libs.client.canary import run_canary
+
+    raise typer.Exit(run_canary(query, site, as_json))
 
 
 def main() -> None:

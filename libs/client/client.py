@@ -3,6 +3,8 @@
 async for video in Client("ws://127.0.0.1:8080/ws").search("ceramic glaze", limit=50):
     print(video.url)
 
+A board, a user, a pin or a short link instead of a topic: `.search(url="https://www.pinterest.com/mia/glazes/")`.
+
 With several gateways, `Client("ws://a/ws,ws://b/ws")`: where one is lost, the session goes on at the next.
 """
 
@@ -37,7 +39,7 @@ from libs.common.frames import (
     VideoFrame,
     decode_frame,
 )
-from libs.common.messages import Video
+from libs.common.messages import Filters, Video
 
 FOR_GOOD_CODES = range(4500, 5000)  # 4000 to 4499 come back, as do the standard codes
 OPENINGS = 2  # times that a search is asked for before `accepted` was heard: each may have begun a session
@@ -64,9 +66,29 @@ class Client:
         self.reconnect_timeout_s = reconnect_timeout_s
         self.unavailable_timeout_s = unavailable_timeout_s
 
-    def search(self, query: str, *, limit: int = DEFAULT_RESULT_LIMIT) -> Search:
-        """Up to `limit` distinct videos on `query`, as they are found."""
-        parameters = {"search_query": query, "result_limit": limit}
+    def search(
+        self,
+        query: str | None = None,
+        *,
+        url: str | None = None,
+        limit: int = DEFAULT_RESULT_LIMIT,
+        filters: Filters | None = None,
+        new_only: str | None = None,
+    ) -> Search:
+        """Up to `limit` distinct videos on `query`, or at the address `url` of the site, as they are found.
+
+        `url` is that of a search, a board, a section of one, a user, a pin, the pins beside one (`…/pin/1/#related`) or
+        a short link. Exactly one of the two is given. All videos are what `filters` ask for. `new_only` names a scope,
+        such as daily-glazes: only what no search of that scope has given in the last 30 days.
+        """
+        if (query is None) == (url is None):
+            raise TypeError("search() takes a topic or a url, and not both")
+        asked = {"search_query": query} if url is None else {"url": url}
+        parameters: dict[str, Any] = {**asked, "result_limit": limit}
+        if filters is not None:
+            parameters["filters"] = msgspec.to_builtins(filters)
+        if new_only is not None:
+            parameters |= {"new_only": True, "scope": new_only}
         return Search(self, {"operation": "initiate_extraction", "parameters": parameters})
 
     def follow(self, session_id: str, *, after: int = 0) -> Search:

@@ -66,6 +66,8 @@ def summary_of(completed: Completed) -> dict[str, str]:
         "found": str(summary.found),
         "repeats": str(summary.repeats),
         "unavailable": str(summary.unavailable),
+        **({"seen before": str(summary.seen)} if summary.seen else {}),
+        **({"passed over by filters": str(summary.filtered)} if summary.filtered else {}),
         "time to first video": "-" if first is None else f"{first:.2f} s",
         "videos a minute": rate,
         "took": "-" if elapsed is None else f"{elapsed:.1f} s",
@@ -152,6 +154,10 @@ def _state_line(progress: Progress) -> str:
     line = (
         f"{progress.state}, {progress.pages} pages read, {progress.repeats} repeats, {progress.unavailable} unavailable"
     )
+    if progress.seen:
+        line += f", {progress.seen} seen before"
+    if progress.filtered:
+        line += f", {progress.filtered} passed over by filters"
     if progress.waiting_for:
         line += f"; waiting for {progress.waiting_for}"
         if progress.waiting_until:

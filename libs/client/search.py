@@ -11,6 +11,8 @@ from libs.client.client import Client, Search
 from libs.client.errors import GatewayUnreachable, RequestRefused
 from libs.client.output import Format, Renderer, renderer
 from libs.common.frames import Progress, VideoFrame
+from libs.common.messages import Filters
+from libs.common.source import is_url
 
 EX_FAILED = 1
 EX_USAGE = 2
@@ -34,36 +36,48 @@ async def show(search: Search, view: Renderer) -> int:
     except RequestRefused as error:
         view.finish(None)
         named = f" ({error.field})" if error.field else ""
-        return _sorry(f"refused{named}: {error.message}", EX_USAGE)
+        return _say(f"refused{named}: {error.message}", EX_USAGE)
     except GatewayUnreachable as error:
         view.finish(None)
-        return _sorry(str(error), EX_UNAVAILABLE)
+        return _say(str(error), EX_UNAVAILABLE)
     except asyncio.CancelledError:
         task.uncancel()
         view.finish(None)
-        return _sorry("cancelled", EX_INTERRUPTED)
+        return _say("cancelled", EX_INTERRUPTED)
     finally:
         loop.remove_signal_handler(signal.SIGINT)
     completed = search.completed
     view.finish(completed)
     if completed is not None and completed.reason.failed:
-        return _sorry(f"{completed.reason}: {completed.message or 'the search could not be finished'}", EX_FAILED)
+        return _say(f"{completed.reason}: {completed.message or 'the search could not be finished'}", EX_FAILED)
+    if completed is not None and completed.message:
+        return _say(completed.message, 0)
     return 0
 
 
-def _sorry(sentence: str, code: int) -> int:
+def _say(sentence: str, code: int) -> int:
     print(f"pinstream: {sentence}", file=sys.stderr, flush=True)
     return code
 
 
-def run_search(query: str, limit: int, url: str, format_: Format | None) -> int:
+def run_search(
+    topic_or_url: str,
+    limit: int,
+    url: str,
+    format_: Format | None,
+    *,
+    filters: Filters | None = None,
+    new_only: str | None = None,
+) -> int:
     """The command."""
+    asked = {"url" if is_url(topic_or_url) else "query": topic_or_url}
     try:
         client = Client(url)
     except ValueError as error:
-        return _sorry(str(error), EX_USAGE)
+        return _say(str(error), EX_USAGE)
 
     async def run() -> int:
-        return await show(client.search(query, limit=limit), renderer(format_, limit))
+        search = client.search(**asked, limit=limit, filters=filters, new_only=new_only)
+        return await show(search, renderer(format_, limit))
 
     return asyncio.run(run())

@@ -19,6 +19,7 @@ class Ending(NamedTuple):
 
     reason: Reason
     message: str | None = None
+    filtered: int = 0
 
 
 async def close(
@@ -40,7 +41,13 @@ async def close(
     emitted, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session), at_least=ended_at)
     items = subjects.items_in(emitted)
     known = b"".join(sorted(map(fingerprint, items))) if len(items) <= MOST_FINGERPRINTS else b""
-    record = CrawledRecord(reason=ending.reason, items=len(items), message=ending.message, fingerprints=known)
+    record = CrawledRecord(
+        reason=ending.reason,
+        items=len(items),
+        message=ending.message,
+        fingerprints=known,
+        filtered=ending.filtered,
+    )
     with suppress(AlreadyExists):
         await session_log.create(session, subjects.CRAWLED, record)
     return items

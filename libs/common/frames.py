@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from libs.common.messages import Reason, Video
+from libs.common.messages import Filters, Reason, Video
 
 SUBPROTOCOL = "pinstream.v1"
 SUBPROTOCOL_TROUBLE = "pinstream.v1.1"  # the same, of a client that bears an `error` about a session which goes on
@@ -58,7 +58,10 @@ class VideoFrame(Frame, frozen=True, kw_only=True, tag="video"):
 
 
 class Progress(Frame, frozen=True, kw_only=True, tag="progress"):
-    """How far a session is. `state` is `queued`, `starting`, `crawling`, `waiting` or `finishing`."""
+    """How far a session is. `state` is `queued`, `starting`, `crawling`, `waiting` or `finishing`.
+
+    `seen` counts what another session of the scope has given, `filtered` what the filters passed over.
+    """
 
     session_id: str
     found: int
@@ -68,6 +71,8 @@ class Progress(Frame, frozen=True, kw_only=True, tag="progress"):
     pages: int = 0
     waiting_for: str | None = None
     waiting_until: float | None = None
+    seen: int = 0
+    filtered: int = 0
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,10 +84,15 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     items: int
     first_video_s: float | None = None
     elapsed_s: float | None = None
+    seen: int = 0
+    filtered: int = 0
 
 
 class Completed(Frame, frozen=True, kw_only=True, tag="completed"):
-    """The session is over: the last frame of it, once. `message` says what to do where `reason` is a failure."""
+    """The session is over: the last frame of it, once.
+
+    `message` says what to do where `reason` is a failure; of another end it says what there is to say.
+    """
 
     session_id: str
     sequence: int
@@ -125,11 +135,22 @@ def decode_frame(text: str | bytes) -> AnyFrame:
     return _decoder.decode(text)
 
 
-class InitiateParameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What to look for; `result_limit` counts distinct videos."""
+class FilterParameters(Filters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Filters as a client gives them: one that is not known would be a promise that nobody keeps."""
 
-    search_query: str
+
+class InitiateParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """What to look for, a topic or an address of the site; `result_limit` counts distinct videos.
+
+    `new_only`: those that no session of `scope` has given.
+    """
+
+    search_query: str | None = None
+    url: str | None = None
     result_limit: int = DEFAULT_RESULT_LIMIT
+    filters: FilterParameters | None = None
+    new_only: bool = False
+    scope: str | None = None
 
 
 class CancelParameters(msgspec.Struct, frozen=True, kw_only=True):

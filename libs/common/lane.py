@@ -160,7 +160,7 @@ class Lane:
     """Turns are given one after the other; what has waited for one that it no longer wants has used it up."""
 
     def __init__(self, rate: Rate, store: Store | None = None) -> None:
-        self._rate = rate
+        self.rate = rate
         self._store: Store = store or Local()
         self._queue = _Queue()  # one turn is waited for at a time, so that a process holds one at most
 
@@ -193,7 +193,7 @@ class Lane:
             log.info("the site answers; the circuit is closed")
 
     def _take(self, probe: bool, known: Pace, now: float) -> tuple[Pace, Turn | Held]:
-        return pace.take(known, now, self._rate, probe=probe)
+        return pace.take(known, now, self.rate, probe=probe)
 
 
 def _opened(before: Pace, after: Pace) -> tuple[Pace, Pace | None]:

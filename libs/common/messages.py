@@ -54,11 +54,38 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     promoted: bool = False
 
 
+class Orientation(StrEnum):
+    """Which way a picture lies; a square is exactly as wide as high."""
+
+    PORTRAIT = "portrait"
+    LANDSCAPE = "landscape"
+    SQUARE = "square"
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every video of a session has to be; unset: anything. What the site does not tell does not pass.
+
+    Durations in seconds and `min_height` in pixels, all inclusive; the height is that of the link that is given.
+    `with_captions`: has some. `exclude_promoted`: carried by a pin, and by none that the site marks as promoted.
+    `created_after` is ISO 8601 in UTC: the pin was made then or later.
+    """
+
+    min_duration_s: float | None = None
+    max_duration_s: float | None = None
+    min_height: int | None = None
+    orientation: Orientation | None = None
+    with_captions: bool = False
+    exclude_promoted: bool = False
+    created_after: str | None = None
+
+
 class SearchRequest(Message, frozen=True, kw_only=True):
     """Hop 1, `search.requests.<session>`: what a client asked for.
 
     `result_limit` counts distinct videos. `requested_at` is seconds since 1970. `deadline_s` is how many seconds
     after the broker stored the request the session ends at the latest: a span, so that clocks need not agree.
+    With a `scope` only those videos count that no session of that scope has given. `url` is what is read instead of a
+    search, `query` then empty: an address that `libs.common.source` knows.
     """
 
     session: str
@@ -66,6 +93,9 @@ class SearchRequest(Message, frozen=True, kw_only=True):
     result_limit: int
     requested_at: float
     deadline_s: float = 600.0
+    filters: Filters | None = None
+    scope: str | None = None
+    url: str | None = None
 
 
 class Reason(StrEnum):
@@ -79,6 +109,7 @@ class Reason(StrEnum):
     BLOCKED = "blocked"
     LOGIN_REQUIRED = "login_required"
     UPSTREAM_CHANGED = "upstream_changed"
+    NOT_FOUND = "not_found"
     UNREACHABLE = "unreachable"
     BROWSER_FAILED = "browser_failed"
     FAILED = "failed"
@@ -126,7 +157,8 @@ class RawMedia(Message, frozen=True, kw_only=True):
     """Hop 2, `media.raw.<session>.<item>`: one video as the site gave it, not yet resolved.
 
     `variants` is empty for an embed, which has `embed_url`. `captions` maps a locale to an address.
-    `captured_at` is seconds since 1970.
+    `captured_at` is seconds since 1970. `measure`: size and duration are asked for, so where the site has not told
+    them the file is to be looked at.
     """
 
     session: str
@@ -141,6 +173,7 @@ class RawMedia(Message, frozen=True, kw_only=True):
     width: int | None = None
     height: int | None = None
     captured_at: float = 0.0
+    measure: bool = False
 
 
 class Kind(StrEnum):
@@ -208,9 +241,10 @@ class DirectMedia(Message, frozen=True, kw_only=True):
 
 
 class RequestRecord(Message, frozen=True, kw_only=True):
-    """`<session>.request`, written by the gateway."""
+    """`<session>.request`, written by the gateway. `owner` is who may see the session; empty: whoever knows its id."""
 
     request: SearchRequest
+    owner: str = ""
 
 
 class VideoRecord(Message, frozen=True, kw_only=True):
@@ -222,24 +256,32 @@ class VideoRecord(Message, frozen=True, kw_only=True):
 
 
 class RepeatRecord(Message, frozen=True, kw_only=True):
-    """`<session>.repeat.<item>`, written by dedup: this item repeats a video already given."""
+    """`<session>.repeat.<item>`, written by dedup: this item repeats a video already given.
+
+    `seen`: by another session of the same scope.
+    """
 
     item: str
     signature: str
+    seen: bool = False
 
 
 class UnavailableRecord(Message, frozen=True, kw_only=True):
-    """`<session>.unavailable.<item>`, written by dedup: no usable media, with the reason."""
+    """`<session>.unavailable.<item>`, written by dedup: no usable media, with the reason.
+
+    `filtered`: there is, but it is not what the session's filters ask for; `reason` names the filter.
+    """
 
     item: str
     reason: str
+    filtered: bool = False
 
 
 class ProgressRecord(Message, frozen=True, kw_only=True):
     """`<session>.progress`, written by the crawler: its latest state.
 
     `way` is `feed` or `page`; `waiting_until` is seconds since 1970 while something is being waited for, and
-    `waiting_for` names it.
+    `waiting_for` names it. `filtered` is how many items were passed over for the session's filters.
     """
 
     state: str
@@ -247,6 +289,7 @@ class ProgressRecord(Message, frozen=True, kw_only=True):
     way: str | None = None
     waiting_for: str | None = None
     waiting_until: float | None = None
+    filtered: int = 0
 
 
 class CrawledRecord(Message, frozen=True, kw_only=True):
@@ -254,13 +297,15 @@ class CrawledRecord(Message, frozen=True, kw_only=True):
 
     `fingerprints` are theirs (`fingerprint`), one after the other, so that an outcome of anything else does not count
     towards the end; empty where they are unknown or too many. `message` says in a sentence what happened and what to
-    do, where `reason` is a failure.
+    do, where `reason` is a failure; of another end it says what there is to say. `filtered` is how many more were
+    passed over for the session's filters.
     """
 
     reason: Reason
     items: int
     message: str | None = None
     fingerprints: bytes = b""
+    filtered: int = 0
 
 
 class CancelRecord(Message, frozen=True, kw_only=True):
@@ -288,6 +333,17 @@ class Pace(Message, frozen=True, kw_only=True, omit_defaults=True):
     opened: int = 0
     open_until: float = 0.0
     probe_until: float = 0.0
+
+
+class SeenRecord(Message, frozen=True, kw_only=True):
+    """`<scope>.<signature>` in the bucket `seen`, written by dedup: which session of a scope gives a video.
+
+    Until it is `given` the claim stands only while that session may still give it.
+    """
+
+    session: str
+    item: str
+    given: bool = False
 
 
 FINGERPRINT_BYTES = 6

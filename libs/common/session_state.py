@@ -93,8 +93,10 @@ class SessionState:
         self.videos = 0
         self.repeats = 0
         self.unavailable = 0
+        self.seen = 0  # repeats of what another session of the scope has given
+        self._filtered = 0  # after the crawl
         self.outcomes: set[str] = set()
-        self._unavailable: set[str] = set()
+        self._unavailable: dict[str, bool] = {}  # whether filtered, by item
         self._open: set[bytes] = set()  # the fingerprints of items without an outcome, once they are known
         self._lost = 0  # outcomes of items that are gone, names and all
         self.progress: ProgressRecord | None = None
@@ -117,6 +119,18 @@ class SessionState:
         short = self.cancelled and len(self.outcomes) < self.crawled.items
         return Reason.CANCELLED if short else self.crawled.reason
 
+    @property
+    def passed_over(self) -> int:
+        """How many items the crawl passed over for the session's filters, as far as is known."""
+        if self.crawled is not None:
+            return self.crawled.filtered
+        return self.progress.filtered if self.progress else 0
+
+    @property
+    def filtered(self) -> int:
+        """How many items are not what the filters ask for, in the crawl and after it."""
+        return self.passed_over + self._filtered
+
     def apply(self, record: Record) -> bool:
         """Adds `record`; returns whether it counted."""
         if self.complete or record.sequence <= self.sequence:
@@ -134,25 +148,21 @@ class SessionState:
             case RequestRecord() as request:
                 self.request, self.requested_at = request, record.stored_at
             case VideoRecord(item=item):
-                if (
-                    item in self._unavailable and self._below_limit()
-                ):  # settled twice, differently: the video has been given by this record
-                    self._unavailable.discard(item)
-                    self.unavailable -= 1
-                elif not self._outcome(item):
+                if not self._video(item):
                     return False
-                self.videos += 1
                 if self.first_video_at is None:
                     self.first_video_at = record.stored_at
-            case RepeatRecord(item=item):
+            case RepeatRecord(item=item, seen=seen):
                 if not self._outcome(item):
                     return False
-                self.repeats += 1
-            case UnavailableRecord(item=item):
+                self.seen += seen
+                self.repeats += not seen
+            case UnavailableRecord(item=item, filtered=filtered):
                 if not self._outcome(item):
                     return False
-                self.unavailable += 1
-                self._unavailable.add(item)
+                self._filtered += filtered
+                self.unavailable += not filtered
+                self._unavailable[item] = filtered
             case ProgressRecord() as progress:
                 self.progress = progress
             case CrawledRecord(fingerprints=known) as crawled:
@@ -161,6 +171,18 @@ class SessionState:
                 self._open.difference_update(map(fingerprint, self.outcomes))
             case CancelRecord():
                 self.cancelled = True
+        return True
+
+    def _video(self, item: str) -> bool:
+        if item in self._unavailable and self._below_limit():
+            # settled twice, differently: the video has been given by this record
+            if self._unavailable.pop(item):
+                self._filtered -= 1
+            else:
+                self.unavailable -= 1
+        elif not self._outcome(item):
+            return False
+        self.videos += 1
         return True
 
     def _below_limit(self) -> bool:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from libs.common.errors import BadSetting
+from libs.common.source import DEFAULT_SITE
 
 EX_CONFIG = 78  # sysexits.h: the exit code of a service whose settings cannot be used
 
@@ -40,17 +41,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "json"
     otel_exporter_otlp_endpoint: Annotated[
         str | None,
-        Meta(description="where traces go by OTLP over HTTP; unset: nowhere (other OTEL_* apply too)"),
+        Meta(description="where traces and metrics go by OTLP over HTTP; unset: nowhere (other OTEL_* apply too)"),
     ] = None
     drain_timeout_s: Annotated[
         float, Meta(gt=0, description="how long work in flight may take to finish after SIGTERM")
     ] = 10.0
 
 
-class UpstreamSettings(Settings, frozen=True, kw_only=True):
+class SiteSettings(Settings, frozen=True, kw_only=True):
+    """What services that know of the site are told besides."""
+
+    site_url: Annotated[str, Meta(description="origin of the site")] = DEFAULT_SITE
+
+    def __post_init__(self) -> None:
+        _check_address("site_url", self.site_url)
+
+
+class UpstreamSettings(SiteSettings, frozen=True, kw_only=True):
     """What services that make requests to the site are told besides."""
 
-    site_url: Annotated[str, Meta(description="origin of the site")] = "https://www.pinterest.com"
     media_hosts: Annotated[
         tuple[str, ...],
         Meta(description="host suffixes that media may be on, comma-separated; host:port to be exact"),
@@ -64,15 +73,17 @@ class UpstreamSettings(Settings, frozen=True, kw_only=True):
     ] = None
 
     def __post_init__(self) -> None:
-        for name in ("site_url", "upstream_proxy"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            parts = urlsplit(value)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f"{name.upper()}: {value!r} is not an address such as https://www.pinterest.com")
+        super().__post_init__()
+        if self.upstream_proxy is not None:
+            _check_address("upstream_proxy", self.upstream_proxy)
         if self.upstream_ca_file and not Path(self.upstream_ca_file).is_file():
             raise ValueError(f"UPSTREAM_CA_FILE: {self.upstream_ca_file!r} is not a file")
+
+
+def _check_address(name: str, value: str) -> None:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{name.upper()}: {value!r} is not an address such as {DEFAULT_SITE}")
 
 
 def without_password(urls: str) -> str:

@@ -38,6 +38,12 @@ class StreamSettings(Settings, frozen=True, kw_only=True):
     results_max_age_s: Annotated[int, Meta(ge=60, description="how long a session's log is kept")] = DAY
     raw_max_bytes: Annotated[int, Meta(ge=MB, description="bound of the raw and the direct stream, bytes")] = 256 * MB
     results_max_bytes: Annotated[int, Meta(ge=MB, description="bound of the session logs, bytes")] = 1024 * MB
+    seen_max_age_s: Annotated[
+        int, Meta(ge=60, description="how long `new_only` searches remember what a scope was given")
+    ] = 30 * DAY
+    seen_max_bytes: Annotated[
+        int, Meta(ge=MB, description="bound of what they remember, bytes; past it the oldest is forgotten")
+    ] = 256 * MB
 
 
 def streams(settings: StreamSettings) -> list[dict[str, Any]]:
@@ -82,6 +88,15 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
             max_msgs_per_subject=1,
             allow_rollup_hdrs=True,
             republish={"src": subjects.ALL_RECORDS, "dest": subjects.PUBLIC_RESULTS},
+        ),
+        # full, it forgets the oldest: a video shown again after weeks is less than searches that cannot go on
+        stream(
+            subjects.SEEN,
+            [subjects.ALL_SEEN],
+            settings.seen_max_age_s,
+            settings.seen_max_bytes,
+            max_msgs_per_subject=1,
+            discard="old",
         ),
     ]
 

@@ -18,6 +18,8 @@ RESULTS_BUCKET = "results"  # the session log: *Record
 RESULTS = f"KV_{RESULTS_BUCKET}"
 PACE_BUCKET = "pace"  # how fast a site may be asked: Pace
 PACE = f"KV_{PACE_BUCKET}"
+SEEN_BUCKET = "seen"  # which session of a scope gives a video: SeenRecord
+SEEN = f"KV_{SEEN_BUCKET}"
 QUARANTINE = "QUARANTINE"  # messages whose handling has ended in nothing before, headers and all
 DEAD_LETTERS = "DEAD_LETTERS"  # bodies that could not be handled, headers and all
 
@@ -40,6 +42,7 @@ ALL_DIRECT = "media.direct.*.*"
 ALL_RECORDS = f"$KV.{RESULTS_BUCKET}.>"
 ALL_REQUEST_RECORDS = f"$KV.{RESULTS_BUCKET}.*.request"
 ALL_PACES = f"$KV.{PACE_BUCKET}.*"
+ALL_SEEN = f"$KV.{SEEN_BUCKET}.>"
 ALL_SUSPECTS = "quarantine.>"
 ALL_DEAD_LETTERS = "dead.>"
 NO_LEASE = "media.lease.nobody.nobody"  # a subject of RAW that no message, and no durable's filter, is on
@@ -118,6 +121,11 @@ def records_of(session: str) -> str:
 def pace(lane: str) -> str:
     """Where the pace is kept of a lane of requests to a site."""
     return f"$KV.{PACE_BUCKET}.{token(lane)}"
+
+
+def seen(scope: str, signature: str) -> str:
+    """Where it is recorded which session of a scope gives a video."""
+    return f"$KV.{SEEN_BUCKET}.{token(scope)}.{token(signature)}"
 
 
 def cancel(session: str) -> str:

@@ -17,6 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from structlog.typing import EventDict, WrappedLogger
 
+from libs.common.metrics import exported
 from libs.common.settings import Settings
 
 SPAN_QUEUE = 65_536  # the default of 2,048 lost 37 % of 100,000 spans
@@ -77,12 +78,13 @@ def set_up_logs(settings: Settings, service: str) -> None:
 
 @contextmanager
 def telemetry(settings: Settings, service: str) -> Iterator[None]:
-    """Logs and traces of `service`; at the end what is still queued is sent. Without an endpoint nothing is.
+    """Logs, traces and metrics of `service`; at the end what is still queued is sent. Without an endpoint nothing is.
 
     There is always a provider, so that log lines carry trace ids and messages carry `traceparent` in any case.
     """
     set_up_logs(settings, service)
-    provider = TracerProvider(resource=Resource.create({"service.name": f"pinstream-{service}"}))
+    resource = Resource.create({"service.name": f"pinstream-{service}"})
+    provider = TracerProvider(resource=resource)
     if settings.otel_exporter_otlp_endpoint is not None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
@@ -96,7 +98,8 @@ def telemetry(settings: Settings, service: str) -> Iterator[None]:
         )
     trace.set_tracer_provider(provider)
     try:
-        yield
+        with exported(settings, resource):
+            yield
     finally:
         provider.shutdown()
 

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
 
 import msgspec
 from playwright.async_api import Error
 
+from libs.common import metrics
+from libs.common.messages import Reason
 from services.crawler import pinterest
 from services.crawler.envelope import Envelope
-from services.crawler.failure import TIMED_OUT_S, BrowserFailed, from_playwright, timed_out, unreachable
+from services.crawler.failure import (
+    MOST_BYTES,
+    TIMED_OUT_S,
+    BrowserFailed,
+    Refused,
+    from_playwright,
+    timed_out,
+    too_long,
+    unreachable,
+)
 from services.crawler.pacing import Pacer
 from services.crawler.tab import Tab
 
+Ask = Callable[[pinterest.Asked], Awaitable[Envelope]]  # for things other than pins
+
 _GRACE_S = 2.0  # for a renderer that does not come to its own timer
 _TOO_LONG = (413, 414, 431)  # of an address: a cursor grows with the depth of its page
-_FETCH = """async ({path, form, headers, timeout_ms, number}) => {
+_FETCH = """async ({path, form, headers, timeout_ms, most_bytes, number}) => {
   const stop = new AbortController();
   const stops = (globalThis.__stops ??= new Map());
   stops.set(number, stop);
@@ -30,7 +44,17 @@ _FETCH = """async ({path, form, headers, timeout_ms, number}) => {
   }
   try {
     const answer = await fetch(path, options);
-    const body = await answer.text();
+    const reader = answer.body?.getReader(), decoder = new TextDecoder();
+    let body = "", bytes = 0;
+    for (let part; reader && !(part = await reader.read()).done; ) {
+      bytes += part.value.length;
+      if (bytes > most_bytes) {
+        stop.abort();
+        return {error: "too long", too_long: true};
+      }
+      body += decoder.decode(part.value, {stream: true});
+    }
+    body += decoder.decode();
     const [content_type, retry_after] = ["content-type", "retry-after"].map((name) => answer.headers.get(name));
     return {status: answer.status, content_type, retry_after, body};
   } catch (error) {
@@ -47,16 +71,29 @@ _STOP_S = 0.5
 _numbers = count()
 
 
-async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> Envelope:
-    """What a resource answers to the page in `tab`. Raises Refused or BrowserFailed."""
+async def ask(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, of_pins: bool = True) -> Envelope:
+    """What a resource, of pins or of something else, answers to the page in `tab`. Raises Refused or BrowserFailed."""
+    answer = await answer_of(tab, asked, pacer)
+    try:
+        envelope = pinterest.envelope_in(answer, of_pins=of_pins)
+    except Refused as refusal:
+        if refusal.reason is Reason.UPSTREAM_CHANGED and not refusal.missing:
+            metrics.unknown_answers.add(1, {"what": "refused"})
+        raise
+    if envelope.lost:
+        metrics.unknown_answers.add(1, {"what": "cursor"})
+    await pacer.answered()
+    return envelope
+
+
+async def answer_of(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> pinterest.Answer:
+    """The answer of a resource as it came, whatever it is. Raises Refused or BrowserFailed where none did."""
     length = len(asked.path)
     answer = await _answer(tab, asked, pacer, as_form=length >= tab.too_long)
     if answer.status in _TOO_LONG and length < tab.too_long:
         tab.too_long = length
         answer = await _answer(tab, asked, pacer, as_form=True)
-    envelope = pinterest.envelope_in(answer)
-    await pacer.answered()
-    return envelope
+    return answer
 
 
 async def _answer(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, as_form: bool) -> pinterest.Answer:
@@ -71,6 +108,7 @@ async def _answer(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, as_form: bo
         "form": words if as_form else None,
         "headers": asked.headers,
         "timeout_ms": int(TIMED_OUT_S * 1000),
+        "most_bytes": MOST_BYTES,
         "number": number,
     }
     try:
@@ -88,6 +126,8 @@ async def _answer(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, as_form: bo
                 await tab.page.evaluate(_STOP, number)
         raise
     answer = msgspec.convert(got, pinterest.Answer)
+    if answer.too_long:
+        raise too_long()
     if answer.timed_out:
         raise timed_out(what)
     if answer.error is not None:

@@ -49,6 +49,7 @@ class Browser:
         self.settings = settings
         self.pacer = Pacer(shared or own_lane(settings))
         self.open_tabs: set[Tab] = set()  # leased, until their contexts are closed
+        self.sessions = 0  # that have a tab now
         self.replaced = 0  # how often Chromium was worn, and another took its place
         self._chromium: Chromium | None = None
         self._running: set[Chromium] = set()  # not closed yet
@@ -108,12 +109,14 @@ class Browser:
 
     @asynccontextmanager
     async def _used(self, tab: Tab, give_back: GiveBack) -> AsyncIterator[None]:
+        self.sessions += 1
         self.open_tabs.add(tab)
         asyncio.get_running_loop().call_later(WARM_AFTER_S, self._warm_up)
         try:
             yield
         finally:
             self._warm_up()
+            self.sessions -= 1
             await give_back(tab, self.open_tabs.discard)
             self._wear.note()
 

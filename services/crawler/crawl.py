@@ -37,6 +37,7 @@ from libs.common.session_state import SessionState
 from libs.common.tasks import end
 from libs.common.telemetry import inject, message_span, unrecorded
 from services.crawler.failure import CrawlFailed
+from services.crawler.known import passed_over, to_measure
 from services.crawler.page_read import PageRead
 
 WINDOW = 200  # items of a session without an outcome, so that one of thousands does not make one of twenty wait
@@ -88,6 +89,8 @@ class Attempt:
         self.pages = 0
         self.way: str | None = None
         self._signatures: dict[str, str] = {}  # by item
+        self._passed_over: set[str] = set()  # items that cannot pass the request's filters
+        self._passed_over_before = state.passed_over  # by an earlier attempt, which saw much the same
         self._changed = asyncio.Event()
         self._full = False
 
@@ -112,6 +115,7 @@ class Attempt:
                 ending = Ending(Reason.CANCELLED)
             else:
                 ending = await self._until_over(left_s)
+            ending = ending._replace(filtered=self.filtered)
             forced = ending.reason in (Reason.CANCELLED, Reason.DEADLINE)  # others may be closing it just now too
             items = await close(self.session_log, session, ending, attempt, None if forced else self.fence)
         except Fenced as error:
@@ -121,7 +125,7 @@ class Attempt:
     async def _finish_closing(self, attempt: str) -> None:
         log.info("closing a session whose crawl had ended")
         last = await lease.ended(self.session_log.bus, self.request.session)
-        ending = Ending((last and last.reason) or Reason.FAILED, last.message if last else None)
+        ending = Ending((last and last.reason) or Reason.FAILED, last.message if last else None, self.filtered)
         await close(self.session_log, self.request.session, ending, attempt)
 
     async def _until_over(self, left_s: float) -> Ending:
@@ -152,17 +156,38 @@ class Attempt:
 
     async def _crawl(self) -> Ending:
         await self._report("starting")
+        message: str | None = None
         try:
             async with aclosing(self.crawls.read(self.request, self._report)) as pages:
                 async for page in pages:
-                    self.pages, self.way = page.number, page.way
+                    self.pages, self.way, message = page.number, page.way, page.message
+                    media = self._passing(page.media)
                     await self._report("crawling")
-                    if await self._emit(page.media):
+                    if await self._emit(media):
                         return Ending(Reason.LIMIT)
         except CrawlFailed as error:
             log.warning("crawl failed", reason=str(error.reason), why=str(error))
             return Ending(error.reason, str(error))
-        return Ending(Reason.EXHAUSTED)
+        return Ending(Reason.EXHAUSTED, message)
+
+    @property
+    def filtered(self) -> int:
+        """How many items were passed over."""
+        return max(len(self._passed_over), self._passed_over_before)
+
+    def _passing(self, media: list[RawMedia]) -> list[RawMedia]:
+        """Those that may pass the request's filters; the others are counted, and cost nothing more."""
+        if self.request.filters is None:
+            return media
+        passing = []
+        measure = to_measure(self.request.filters)
+        for one in media:
+            if passed_over(self.request.filters, one) is None:
+                passing.append(msgspec.structs.replace(one, measure=measure))
+                self._passed_over.discard(one.item)  # more was said of it
+            elif one.item not in self.emitted:
+                self._passed_over.add(one.item)
+        return passing
 
     async def _emit(self, media: list[RawMedia]) -> bool:
         """Emits what has not been emitted yet, as far as the limit lets it; returns whether the limit is reached."""
@@ -237,6 +262,11 @@ class Attempt:
 
     async def _report(self, state: str, waiting_for: str | None = None, waiting_until: float | None = None) -> None:
         record = ProgressRecord(
-            state=state, pages=self.pages, way=self.way, waiting_for=waiting_for, waiting_until=waiting_until
+            state=state,
+            pages=self.pages,
+            way=self.way,
+            waiting_for=waiting_for,
+            waiting_until=waiting_until,
+            filtered=self.filtered,
         )
         await self.session_log.put(self.request.session, subjects.PROGRESS, record)

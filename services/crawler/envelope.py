@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from services.crawler.extract import as_pin
+from services.crawler.metadata import pin_id
 from services.crawler.value import DEPTH, rows, table, text, token, whole
 
 _INITIAL = re.compile(r'<script[^>]*\bid="__PWS_(?:INITIAL_PROPS|DATA)__"[^>]*>(.*?)</script>', re.DOTALL)
@@ -24,15 +25,23 @@ _UNKNOWN_ENVELOPE = ("no resource_response", "data.results is not a list")
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """An answer of a resource: its entries, the cursor to the next, and the status that the site says it has.
 
-    `unknown` says in words what was missing or renamed; with `understood` false there was nothing to read.
+    `data` is what the entries were taken from. `unknown` says in words what was missing or renamed; with `understood`
+    false there was nothing to read.
     """
 
     results: list[Any] = []
+    data: Any = None
     bookmark: str | None = None
     status: int | None = None
     complaint: str | None = None
     understood: bool = True
     unknown: list[str] = []
+
+    @property
+    def ids(self) -> set[str]:
+        """Those of its pins."""
+        pins = (as_pin(entry) for entry in self.results)
+        return {pin_id(pin) or str(pin.get("node_id")) for pin in pins if pin is not None}
 
     @property
     def lost(self) -> bool:
@@ -48,7 +57,8 @@ def read_envelope(document: Any) -> Envelope:
     response = table(document, "resource_response")
     error = table(response, "error")
     if error or text(response.get("status")) == "failure":
-        status = whole(error.get("http_status")) or whole(response.get("http_status")) or 500
+        told = (whole(error.get("http_status")), whole(response.get("http_status")))
+        status = next((status for status in told if status and status >= 400), 500)
         complaint = text(error.get("message")) or text(response.get("message"))
         return Envelope(status=status, complaint=complaint, understood=False)
     if not response:
@@ -62,8 +72,11 @@ def read_envelope(document: Any) -> Envelope:
         unknown.append(_UNKNOWN_ENVELOPE[1])
         results = _pin_list(document)
         understood = bool(results)
-    bookmark = _bookmark(document, response) or (_cursor_anywhere(document) if unknown else None)
-    return Envelope(results=results, bookmark=bookmark, understood=understood, unknown=unknown)
+    bookmark = _bookmark(document, response)
+    if bookmark is None and (renamed := _cursor_anywhere(document if unknown else {**response, "data": None})):
+        unknown.append("a cursor of another name")
+        bookmark = renamed
+    return Envelope(results=results, data=data, bookmark=bookmark, understood=understood, unknown=unknown)
 
 
 def embedded(html: str) -> list[Any]:
@@ -104,7 +117,8 @@ def _decoded(decoder: json.JSONDecoder, source: str, start: int) -> Iterator[Any
 
 def _bookmark(document: dict[str, Any], response: dict[str, Any]) -> str | None:
     options = table(document, "resource", "options")
-    for value in (response.get("bookmark"), *rows(options.get("bookmarks"))[:1]):
+    told = response.get("bookmark")
+    for value in (told, *rows(told)[:1], *rows(options.get("bookmarks"))[:1]):
         if found := token(value):
             return found
     return None

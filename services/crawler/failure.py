@@ -16,9 +16,13 @@ from libs.common.errors import PinstreamError
 from libs.common.messages import Reason
 
 TIMED_OUT_S = 15.0  # for one request of the site; slower than any answer seen, and within 20 s for a page read
+MOST_BYTES = 32 * 1024 * 1024  # of one answer; a page of 250 pins has about one and a half
 
 _NET_ERROR = re.compile(r"net::(ERR_[A-Z0-9_]+)")
-_MOVED = ("Execution context was destroyed", "interrupted by another navigation", "frame was detached")
+_MOVED = (
+    *("Execution context was destroyed", "interrupted by another navigation", "frame was detached"),
+    *("No resource with given identifier", "No data found for resource", "body is unavailable"),  # of a page left
+)
 
 
 class CrawlFailed(PinstreamError):
@@ -34,7 +38,7 @@ class Refused(Exception):
     """The site did not answer a request as it should.
 
     `transient` refusals are worth another try; `took_s` is what one more may take at worst. `held`: it was not asked at
-    all, because it has refused others.
+    all, because it has refused others. `status` is the site's, where it says that it does not know the request.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Refused(Exception):
         retry_after_s: float | None = None,
         took_s: float = 0.0,
         held: bool = False,
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -54,6 +59,16 @@ class Refused(Exception):
         self.retry_after_s = retry_after_s
         self.took_s = took_s
         self.held = held
+        self.status = status
+
+    @property
+    def missing(self) -> bool:
+        """Whether the site has nothing at that address."""
+        return self.status in (404, 410)
+
+    def final(self) -> Refused:
+        """The same, after which no other try is of use."""
+        return Refused(self.reason, self.message)
 
 
 class BrowserFailed(Exception):
@@ -64,6 +79,12 @@ def timed_out(what: str) -> Refused:
     """`what` was not finished in time."""
     message = f"{what} was not finished within {TIMED_OUT_S:g} s; try again later, or see whether the site is slow."
     return Refused(Reason.UNREACHABLE, message, transient=True, took_s=TIMED_OUT_S)
+
+
+def too_long() -> Refused:
+    """An answer that is longer than any that is wanted."""
+    message = f"The site's answer is longer than {MOST_BYTES >> 20} MiB and was cut off; try again later."
+    return Refused(Reason.UPSTREAM_CHANGED, message, transient=True)
 
 
 def unreachable(why: str) -> Refused:

@@ -1,4 +1,4 @@
-"""The feed way: ask the search resource for full pins, page by page, from inside a page of the site's origin."""
+"""The feed way: ask a resource for full pins, page by page, from inside a page of the site's origin."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from opentelemetry.trace import Span
 from libs.common.messages import Reason, SearchRequest
 from services.crawler import pinterest
 from services.crawler.asking import ask
+from services.crawler.ending import way_on
 from services.crawler.envelope import Envelope
 from services.crawler.extract import Extraction, extract
 from services.crawler.failure import CrawlFailed, Refused
+from services.crawler.listing import Listing
 from services.crawler.pacing import Pacer, Patience
 from services.crawler.page_read import PageRead, page_read, page_span
 from services.crawler.pins import Meagre, by_pin
@@ -28,8 +30,9 @@ log = structlog.get_logger()
 class Feed:
     """The place that a crawl has come to; it outlives the tab that it is read with."""
 
-    def __init__(self, request: SearchRequest, site: str, pacer: Pacer, patience: Patience) -> None:
+    def __init__(self, request: SearchRequest, listing: Listing, site: str, pacer: Pacer, patience: Patience) -> None:
         self._request = request
+        self._listing = listing
         self._site = site
         self._pacer = pacer
         self._patience = patience
@@ -44,64 +47,60 @@ class Feed:
         self._media = 0
         self._unknown: list[str] = []
 
+    @property
+    def pins(self) -> set[str]:
+        """The ids of the pins that were read."""
+        return self._pins
+
     async def read(self, tab: Tab) -> AsyncGenerator[PageRead, None]:
         """The pages from the present place to the end. Raises Refused, BrowserFailed or CrawlFailed."""
         while not self._ended:
             with page_span(WAY, self._number + 1) as span:
                 page, envelope = await self._page(tab, span)
             yield page
-            self._go_on(envelope)
+            await self._go_on(tab, envelope)
         async for page in self._by_pin(tab, self._meagre.take()):
             yield page
+        self._meagre.check()
         if self._unknown and not self._media:
             what = "; ".join(self._unknown[:3])
             raise Refused(Reason.UPSTREAM_CHANGED, f"No video could be read from the site's answers ({what}).")
 
     async def _page(self, tab: Tab, span: Span) -> tuple[PageRead, Envelope]:
         envelope = await self._asked(tab)
-        if envelope.lost:
-            raise Refused(Reason.UPSTREAM_CHANGED, pinterest.LOST)
         if self._doubtful(envelope):  # a fault of the moment gives no cursor, or an old one, as an end may
             again = await self._asked(tab)
-            envelope = envelope if self._doubtful(again) else again
-            if envelope.bookmark is None:
-                envelope.unknown.append("a full page without a cursor to the next")
-        extraction = extract(envelope.results, session=self._request.session, site=self._site, captured_at=time.time())
-        if extraction.gated:
+            envelope = again if envelope.lost or not self._doubtful(again) else envelope
+        entries = self._listing.of(envelope.results)
+        extraction = extract(entries, session=self._request.session, site=self._site, captured_at=time.time())
+        if extraction.gated and not self._media:  # later on, stubs are asked for one by one
             raise Refused(Reason.UPSTREAM_CHANGED, STUBS_ONLY)
         self._number += 1
-        self._fullest = max(self._fullest, len(envelope.results))
+        self._fullest = max(self._fullest, len(envelope.ids))
         self._count(envelope, extraction)
         self._meagre.note(extraction)
         return page_read(WAY, self._number, extraction, span, envelope.unknown), envelope
 
     async def _by_pin(self, tab: Tab, pins: list[str]) -> AsyncGenerator[PageRead, None]:
-        """The pins of which the pages said too little. A refusal here costs those, and not the search."""
-        try:
-            async with aclosing(by_pin(tab, pins, self._pacer, self._patience)) as answers:
-                async for _, entries in answers:
-                    self._number += 1
-                    with page_span(WAY, self._number) as span:
-                        found = extract(
-                            entries, session=self._request.session, site=self._site, captured_at=time.time()
-                        )
-                        self._media += len(found.media)
-                        page = page_read(WAY, self._number, found, span, [])
-                    yield page
-        except Refused as refusal:
-            log.warning("single pins are refused", why=refusal.message, pins=len(pins))
+        """The pins of which the pages said too little. Raises Refused where they are not told of: videos may lack."""
+        async with aclosing(by_pin(tab, pins, self._pacer, self._patience)) as answers:
+            async for _, entries in answers:
+                self._number += 1
+                with page_span(WAY, self._number) as span:
+                    found = extract(entries, session=self._request.session, site=self._site, captured_at=time.time())
+                    self._media += len(found.media)
+                    page = page_read(WAY, self._number, found, span, [])
+                yield page
 
-    async def _asked(self, tab: Tab) -> Envelope:
-        asked = pinterest.search(self._request.query, self._bookmark)
+    async def _asked(self, tab: Tab, size: int = pinterest.PAGE_SIZE) -> Envelope:
+        asked = self._listing.asked(self._bookmark, size)
         return await self._patience.of(lambda: ask(tab, asked, self._pacer))
 
     def _doubtful(self, envelope: Envelope) -> bool:
-        if envelope.bookmark is None:
-            return len(envelope.results) >= max(self._fullest, pinterest.USUAL_PAGE_SIZE)
-        return envelope.bookmark in self._bookmarks
+        return envelope.bookmark is None or envelope.bookmark in self._bookmarks
 
     def _count(self, envelope: Envelope, extraction: Extraction) -> None:
-        pins = {str(entry.get("id")) for entry in envelope.results if isinstance(entry, dict)}
+        pins = envelope.ids
         self._empty = 0 if extraction.pins else self._empty + 1
         self._stale = 0 if pins - self._pins else self._stale + 1
         self._pins |= pins
@@ -111,15 +110,19 @@ class Feed:
             log.warning("the site's answer is not as it was", unknown=strange, page=self._number)
             self._unknown += strange[: 10 - len(self._unknown)]
 
-    def _go_on(self, envelope: Envelope) -> None:
-        """To the next page. Raises CrawlFailed where the site's cursors lead nowhere."""
-        if pinterest.is_end(envelope.bookmark):
+    async def _go_on(self, tab: Tab, envelope: Envelope) -> None:
+        """To the next page. Raises Refused or CrawlFailed where the site's cursors lead nowhere."""
+        if envelope.lost:
+            raise Refused(Reason.UPSTREAM_CHANGED, pinterest.LOST)
+        bookmark = envelope.bookmark
+        if bookmark is None:
+            bookmark = await way_on(lambda size: self._asked(tab, size), envelope, self._fullest)
+        if bookmark is None or pinterest.is_end(bookmark):
             self._ended = True
             return
-        assert envelope.bookmark is not None
-        if envelope.bookmark in self._bookmarks:
+        if bookmark in self._bookmarks:
             raise CrawlFailed(Reason.UPSTREAM_CHANGED, pinterest.LOOP)
         if self._empty > pinterest.EMPTY_PAGES or self._stale > pinterest.STALE_PAGES:
             raise CrawlFailed(Reason.UPSTREAM_CHANGED, pinterest.NOTHING_NEW)
-        self._bookmarks.add(envelope.bookmark)
-        self._bookmark = envelope.bookmark
+        self._bookmarks.add(bookmark)
+        self._bookmark = bookmark

@@ -10,13 +10,14 @@ import tempfile
 from base64 import b64encode
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
 from playwright.async_api import Browser, Error, Playwright
 
 from libs.common.errors import StartFailed
+from libs.common.source import SHORT_HOST, SHORTENER_HOST, is_pinterest
 from services.crawler.settings import CrawlerSettings
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -33,10 +34,10 @@ _FEATURES_OFF = (  # of two such flags the last counts, so Playwright's own are 
     *("NetworkTimeServiceQuerying", "PaintHolding", "PreconnectToSearch", "ThirdPartyStoragePartitioning"),
 )
 _FLAGS = (  # Playwright's own turn off background networking, updates, sync, extensions, first run and sound
-    "--disable-quic",
-    "--disable-domain-reliability",
-    "--no-pings",
-    "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--disable-quic",  # UDP, which goes past a proxy
+    "--disable-domain-reliability",  # reports to the browser's maker
+    "--no-pings",  # `<a ping>`
+    "--webrtc-ip-handling-policy=disable_non_proxied_udp",  # --force-webrtc-… does nothing in Chromium 156
     f"--disable-features={','.join(_FEATURES_OFF)}",
 )
 
@@ -55,20 +56,47 @@ def find_executable(playwright: Playwright | None, chosen: str | None) -> str:
     raise StartFailed(NO_BROWSER)
 
 
-def allowed_hosts(settings: CrawlerSettings) -> tuple[str, ...]:
-    """The hosts, as suffixes, that the browser may reach: the site's with its subdomains, and the media's."""
-    site = urlsplit(settings.site_url).hostname or ""
-    hosts = [site.removeprefix("www."), *(_host(entry) for entry in settings.media_hosts)]
-    return tuple(dict.fromkeys(host.lower() for host in hosts if host))
+class Allowed(NamedTuple):
+    """What the browser may reach: the site's hosts and the media's, and those of short links at Pinterest.
+
+    Of `hosts` a name stands for itself with its subdomains, on any port. `host:port` stands for that alone: so it is
+    for what is given with a port, and for an address in digits or of this machine, where other ports are other
+    services. The `exact` names stand for themselves, without subdomains.
+    """
+
+    hosts: tuple[str, ...]
+    exact: tuple[str, ...]
+
+    @classmethod
+    def by(cls, settings: CrawlerSettings) -> Allowed:
+        """By SITE_URL and MEDIA_HOSTS."""
+        site = urlsplit(settings.site_url)
+        found = [_allowed(site.hostname or "", site.port, (443 if site.scheme == "https" else 80,))]
+        for entry in settings.media_hosts:
+            parts = urlsplit(f"//{entry}")
+            found.append(_allowed(parts.hostname or "", parts.port, (80, 443)))
+        exact = (SHORT_HOST, SHORTENER_HOST) if is_pinterest(settings.site_url) else ()
+        return cls(tuple(dict.fromkeys(host for hosts in found for host in hosts)), exact)
+
+    def has(self, url: str) -> bool:
+        """Whether `url` is on one of them."""
+        try:
+            parts = urlsplit(url)
+            host = (parts.hostname or "").rstrip(".")
+            port = parts.port or (443 if parts.scheme in ("https", "wss") else 80)
+        except ValueError:
+            return False
+        at = f"{_bracketed(host)}:{port}"
+        return host in self.exact or any(entry in (at, host) or host.endswith("." + entry) for entry in self.hosts)
 
 
-def is_allowed(hosts: tuple[str, ...], url: str) -> bool:
-    """Whether `url` is on one of `hosts`."""
-    try:
-        host = (urlsplit(url).hostname or "").rstrip(".")
-    except ValueError:
-        return False
-    return any(host == suffix or host.endswith("." + suffix) for suffix in hosts)
+def _allowed(host: str, port: int | None, usual: tuple[int, ...]) -> list[str]:
+    if not host:
+        return []
+    if port is None and not _is_literal(host) and not _is_loopback(host):
+        return [host.removeprefix("www.")]
+    names = dict.fromkeys([host, host.removeprefix("www.")])
+    return [f"{_bracketed(name)}:{at}" for name in names for at in ((port,) if port else usual)]
 
 
 def egress(settings: CrawlerSettings) -> tuple[list[str], dict[str, Any] | None]:
@@ -79,20 +107,20 @@ def egress(settings: CrawlerSettings) -> tuple[list[str], dict[str, Any] | None]
     The proxy goes by a secret name, so that a page cannot reach what else is on the proxy's host. Chromium never asks
     a PAC script about loopback; for a site there (a test's) the proxy gets everything and is trusted to choose.
     """
-    hosts = allowed_hosts(settings)
-    excluded = [rule for host in hosts for rule in _excluded(host)]
+    hosts, exact = Allowed.by(settings)
     if not settings.upstream_proxy:
-        return [f"--host-resolver-rules=MAP * ~NOTFOUND, {', '.join(excluded)}"], None
+        names = [*(rule for host in hosts for rule in _rules(host)), *(f"EXCLUDE {name}" for name in exact)]
+        return [f"--host-resolver-rules={', '.join([*names, 'MAP * ~NOTFOUND'])}"], None
     proxy = urlsplit(settings.upstream_proxy)
     host, port = proxy.hostname or "", proxy.port or (443 if proxy.scheme == "https" else 80)
     option: dict[str, Any] = {"server": f"{proxy.scheme}://{_bracketed(host)}:{port}", "bypass": "<-loopback>"}
     if proxy.username:
         option |= {"username": proxy.username, "password": proxy.password or ""}
-    if any(_is_loopback(allowed) for allowed in hosts):
+    if any(_is_loopback(urlsplit(f"//{allowed}").hostname or "") for allowed in hosts):
         return [f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {_bracketed(host)}"], option
     secret = f"{token_hex(16)}.invalid" if proxy.scheme == "http" else host  # a TLS proxy's name is in its certificate
     way = f"{'PROXY' if proxy.scheme == 'http' else 'HTTPS'} {_bracketed(secret)}:{port}"
-    tests = " || ".join(f'host == "{allowed}" || dnsDomainIs(host, ".{allowed}")' for allowed in hosts)
+    tests = " || ".join([*(_pac_test(allowed) for allowed in hosts), *(f'host == "{name}"' for name in exact)])
     script = f'function FindProxyForURL(url, host) {{ return ({tests}) ? "{way}" : "DIRECT"; }}'
     pac = "data:application/x-ns-proxy-autoconfig;base64," + b64encode(script.encode()).decode()
     rule = f"EXCLUDE {host}" if secret == host else f"MAP {secret} {_bracketed(host)}"
@@ -175,13 +203,25 @@ def _why(error: Error) -> str:
     return (lines or [error.message.splitlines()[0]])[0][:300]
 
 
-def _host(entry: str) -> str:
-    return urlsplit(f"//{entry}").hostname or ""
+def _rules(allowed: str) -> tuple[str, ...]:
+    """The resolver's rules for it; the first that fits counts, but for EXCLUDE, which knows no ports and goes first."""
+    if _has_port(allowed):
+        return (f"MAP {allowed} {allowed}",)
+    return (f"EXCLUDE {allowed}", f"EXCLUDE *.{allowed}")
 
 
-def _excluded(host: str) -> tuple[str, ...]:
-    literal = ":" in host or host.replace(".", "").isdigit()
-    return (f"EXCLUDE {_bracketed(host)}",) if literal else (f"EXCLUDE {host}", f"EXCLUDE *.{host}")
+def _pac_test(allowed: str) -> str:
+    if _has_port(allowed):
+        return f'host == "{urlsplit("//" + allowed).hostname}"'
+    return f'host == "{allowed}" || dnsDomainIs(host, ".{allowed}")'
+
+
+def _has_port(allowed: str) -> bool:
+    return ":" in allowed
+
+
+def _is_literal(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
 
 
 def _bracketed(host: str) -> str:

@@ -144,8 +144,8 @@ class Patience:
         await self._report("crawling", None, None)
 
     def _delay_s(self, refusal: Refused) -> float:
-        if refusal.retry_after_s is not None:
-            return refusal.retry_after_s
         first = RATE_LIMIT_DELAY_S if refusal.reason is Reason.RATE_LIMITED else FIRST_DELAY_S
         longest: float = min(first * 2 ** (self._failures - 1), LONGEST_DELAY_S)
+        if refusal.retry_after_s is not None and (refusal.retry_after_s > 0 or self._failures == 1):
+            return refusal.retry_after_s
         return longest * random.uniform(0.5, 1.0)

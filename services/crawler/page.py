@@ -1,4 +1,4 @@
-"""The page way: open the search page as a visitor does, listen to what it is told, and scroll for more.
+"""The page way: open the page of a listing as a visitor does, listen to what it is told, and scroll for more.
 
 The page asks for gated results, which hold no videos, so its own requests are changed on their way to ask for full
 pins. Where the site gives stubs all the same, each is asked for by itself.
@@ -6,6 +6,7 @@ pins. Where the site gives stubs all the same, each is asked for by itself.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator
@@ -18,10 +19,13 @@ from playwright.async_api import Error, Request, Route
 from libs.common.messages import Pin, RawMedia, Reason, SearchRequest, Variant
 from services.crawler import pinterest
 from services.crawler.address import signature_in
+from services.crawler.asking import ask
+from services.crawler.ending import is_last
 from services.crawler.envelope import Envelope, embedded
 from services.crawler.extract import Extraction, extract
-from services.crawler.failure import Refused, from_playwright
+from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, from_playwright
 from services.crawler.listener import Listener
+from services.crawler.listing import Listing
 from services.crawler.pacing import Pacer, Patience
 from services.crawler.page_read import PageRead, page_read, page_span
 from services.crawler.pins import Meagre, by_pin
@@ -32,6 +36,8 @@ NUDGES = 4  # scrolls without an answer, after which the page is taken to be at 
 NUDGE_S = 1.2  # after each; a page that failed waits a second itself before it tries again
 STALLED = "The site's page stopped giving results without an end; try again later, or update this program."
 NOTHING = "The site's page asked for no results in a way that is known here; update this program."
+
+_RESOURCES = re.compile(r"^https?://[^/]+/(resource|_)")  # also of a country's host, where the site led to it
 
 _SCROLL = """(back) => {
   const root = document.scrollingElement ?? document.documentElement;
@@ -52,7 +58,7 @@ class _Guard:
 
     def check(self, envelope: Envelope) -> None:
         """Raises Refused for an answer after which nothing new is to be hoped for."""
-        pins = _ids(envelope)
+        pins = envelope.ids
         self._stale = 0 if pins - self._pins else self._stale + 1
         self._pins |= pins
         if self._stale > pinterest.STALE_PAGES:
@@ -64,15 +70,12 @@ class _Guard:
         self._bookmarks.add(envelope.bookmark)
 
 
-def _ids(envelope: Envelope) -> set[str]:
-    return {str(entry.get("id")) for entry in envelope.results if isinstance(entry, dict)}
-
-
 class Scroll:
     """A crawl by the page; what it has given survives a page that must be opened anew."""
 
-    def __init__(self, request: SearchRequest, site: str, pacer: Pacer, patience: Patience) -> None:
+    def __init__(self, request: SearchRequest, listing: Listing, site: str, pacer: Pacer, patience: Patience) -> None:
         self._request = request
+        self._listing = listing
         self._site = site
         self._pacer = pacer
         self._patience = patience
@@ -83,15 +86,22 @@ class Scroll:
         self._meagre = Meagre()
         self._seen: set[str] = set()
         self._unknown: list[str] = []
-        self._confirmed = False
+        self._refused: Refused | None = None  # the last that the page met since it was last answered
+        self._reopened = False
+
+    @property
+    def pins(self) -> set[str]:
+        """The ids of the pins that were read."""
+        return self._seen
 
     async def read(self, tab: Tab) -> AsyncGenerator[PageRead, None]:
         """The pages from the top to the end. Raises Refused or BrowserFailed."""
         tab.rendering = True
+        tab.noted.clear()
         try:
-            async with Listener(tab) as listener:
-                resources = re.compile(f"^{re.escape(self._site)}/(resource|_)")
-                await tab.page.route(resources, partial(self._on_request, listener))
+            async with Listener(tab, self._listing.is_asked_by) as listener:
+                handler = partial(self._on_request, listener)
+                await tab.page.route(_RESOURCES, handler)
                 while True:
                     try:
                         async for page in self._once(tab, listener):
@@ -99,14 +109,18 @@ class Scroll:
                         break
                     except Refused as refusal:
                         await self._patience.wait(refusal)
+                    except Error as error:
+                        failure = from_playwright(error, "The site's page")
+                        if isinstance(failure, BrowserFailed):
+                            raise failure from error
+                        await self._patience.wait(failure)
+            await tab.page.unroute(_RESOURCES, handler)
         except Error as error:
             raise from_playwright(error, "The site's page") from error
-        try:
-            async for page in self._by_pin(tab, self._meagre.take()):
-                yield page
-        except Refused as refusal:
-            log.warning("single pins are refused", why=refusal.message)
-        if noted := self._noted(tab):
+        async for page in self._by_pin(tab, self._meagre.take()):
+            yield page
+        self._meagre.check()
+        if self._listing.alone and (noted := self._noted(tab)):
             self._number += 1
             yield PageRead(number=self._number, way=WAY, media=noted)
         if self._unknown and not self._signatures:
@@ -117,43 +131,79 @@ class Scroll:
         """From one opening of the page to its end. Raises Refused, for good or for another opening."""
         listener.forget()
         tab.left()
-        html = await tab.goto(pinterest.search_path(self._request.query))
-        entries = embedded(html)
+        html = await tab.goto(self._listing.path)
+        entries = self._listing.of(embedded(html))
         if entries:
+            self._seen |= Envelope(results=entries).ids
             async for page in self._take(tab, Envelope(results=entries)):
                 yield page
         bookmark: str | None = None
+        self._refused = None
         heard, fullest, nudges = 0, 0, 0
         guard = _Guard()
         while nudges < NUDGES:
-            await tab.page.evaluate(_SCROLL, nudges > 1)
+            await self._scroll(tab, nudges > 1)
             answer = await self._next(listener)
             if answer is None:
                 nudges += 1
                 continue
             envelope = pinterest.envelope_in(answer)
             await self._pacer.answered()
-            nudges, heard = 0, heard + 1
+            nudges, heard, self._refused = 0, heard + 1, None
             async for page in self._take(tab, envelope):
                 yield page
             self._note_progress(envelope)
             bookmark = envelope.bookmark
             guard.check(envelope)
+            if bookmark is None:
+                await self._check_end(tab, answer.after, envelope, fullest)
             if pinterest.is_end(bookmark):
-                full = bookmark is None and len(envelope.results) >= max(fullest, pinterest.USUAL_PAGE_SIZE)
-                if not full or self._confirmed:
-                    return
-                self._confirmed = True  # a fault of the moment gives no cursor, as an end may: look once more
-                raise Refused(Reason.UPSTREAM_CHANGED, STALLED, transient=True)
-            fullest = max(fullest, len(envelope.results))
-        if heard:
-            raise Refused(Reason.UPSTREAM_CHANGED, STALLED, transient=True)
-        if not entries:
-            raise Refused(Reason.UPSTREAM_CHANGED, NOTHING, transient=True)
+                return
+            fullest = max(fullest, len(envelope.ids))
+        if not heard and pinterest.ends(html):
+            return
+        raise self._stalled(tab, html, heard or len(entries))
+
+    async def _scroll(self, tab: Tab, back: bool) -> None:
+        try:
+            async with asyncio.timeout(TIMED_OUT_S):
+                await tab.page.evaluate(_SCROLL, back)
+        except TimeoutError as error:
+            raise BrowserFailed("the page does not answer") from error
+
+    def _stalled(self, tab: Tab, html: str, told: int) -> Refused:
+        """Why the page asks for nothing more."""
+        if pinterest.is_login(tab.page.url) or (not told and pinterest.is_wall(html)):
+            return Refused(Reason.LOGIN_REQUIRED, pinterest.LOGIN_PAGE)
+        if self._refused is not None:
+            return self._refused
+        return Refused(Reason.UPSTREAM_CHANGED, STALLED if told else NOTHING, transient=True)
+
+    async def _check_end(self, tab: Tab, bookmark: str | None, envelope: Envelope, fullest: int) -> None:
+        """A fault gives no cursor, as an end may. Raises Refused where this is not the end, or nothing tells so.
+
+        `bookmark` is the cursor that the page asked with. A listing that cannot be asked for is taken at its word the
+        second time, or where the page is not full.
+        """
+
+        async def asked(bookmark: str | None, size: int) -> Envelope:
+            request = self._listing.asked(bookmark, size)
+            return await self._patience.fresh().of(lambda: ask(tab, request, self._pacer))
+
+        is_short = len(envelope.ids) < max(fullest, pinterest.USUAL_PAGE_SIZE)
+        if not self._listing.known and (self._reopened or is_short):
+            return
+        try:
+            if await is_last(asked, bookmark, envelope, fullest):
+                return
+        except Refused as refusal:
+            log.info("the end of the results is not sure", why=refusal.message)
+        transient, self._reopened = not self._reopened, True
+        raise Refused(Reason.UPSTREAM_CHANGED, pinterest.LOST_CURSOR, transient=transient)
 
     def _note_progress(self, envelope: Envelope) -> None:
         """Patience begins anew with what is new only: what comes before a fault comes again with each opening."""
-        pins = _ids(envelope)
+        pins = envelope.ids
         if pins - self._seen:
             self._seen |= pins
             self._patience.answered()
@@ -165,12 +215,13 @@ class Scroll:
         try:
             return await listener.next(NUDGE_S)
         except Refused as refusal:
+            self._refused = refusal
             await self._patience.wait(refusal)
             return None
 
     async def _take(self, tab: Tab, envelope: Envelope) -> AsyncGenerator[PageRead, None]:
         with page_span(WAY, self._number + 1) as span:
-            extraction = self._extract(envelope.results)
+            extraction = self._extract(self._listing.of(envelope.results))
             self._number += 1
             read = page_read(WAY, self._number, extraction, span, envelope.unknown)
         if read.unknown:
@@ -230,7 +281,7 @@ class Scroll:
     async def _on_request(self, listener: Listener, route: Route, request: Request) -> None:
         """The page's own requests to resources: in their turn, and for full pins."""
         try:
-            if not pinterest.is_search(request.url):
+            if not self._listing.is_asked_by(request.url):
                 await route.fallback()
                 return
             with listener.held():

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import msgspec
 from opentelemetry import trace
 
+from libs.common import metrics
 from libs.common.messages import RawMedia
 from services.crawler.extract import Extraction
 
@@ -18,6 +19,7 @@ class PageRead(msgspec.Struct, frozen=True, kw_only=True):
     """The media of one page, in reading order; `number` counts pages from 1, `way` is `feed` or `page`.
 
     `unknown` says what on the page was not understood; an item may come again in a later page, named the same.
+    `message` is a sentence for the client, where the crawl ends with this page.
     """
 
     number: int
@@ -25,6 +27,7 @@ class PageRead(msgspec.Struct, frozen=True, kw_only=True):
     media: list[RawMedia]
     pins: int = 0
     unknown: list[str] = []
+    message: str | None = None
 
 
 @contextmanager
@@ -39,4 +42,6 @@ def page_read(way: str, number: int, extraction: Extraction, span: trace.Span, u
     span.set_attribute("media", len(extraction.media))
     span.set_attribute("pins", extraction.pins)
     strange = [*unknown, *extraction.unknown]
+    if strange:
+        metrics.unknown_answers.add(1, {"what": "fields"})
     return PageRead(number=number, way=way, media=extraction.media, pins=extraction.pins, unknown=strange)

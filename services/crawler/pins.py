@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 import structlog
 
 from libs.common.messages import Reason
-from services.crawler import pinterest
+from services.crawler import listing
 from services.crawler.asking import ask
 from services.crawler.extract import Extraction
 from services.crawler.failure import Refused
@@ -16,7 +16,8 @@ from services.crawler.pacing import Pacer, Patience
 from services.crawler.tab import Tab
 
 AT_ONCE = 4  # side by side, at the common pace
-MOST_ASKED = 60  # of a session whose pages could be read; 20 s at three requests a second
+MOST_ASKED = 600  # of a session whose pages could be read; 200 s at three requests a second
+SUSPICIOUS = 4  # pins, none of which the site knows
 
 log = structlog.get_logger()
 
@@ -27,6 +28,7 @@ class Meagre:
     def __init__(self) -> None:
         self._likely: dict[str, None] = {}
         self._others: dict[str, None] = {}
+        self.left_out = 0
 
     def note(self, extraction: Extraction) -> None:
         """Adds what one page told too little of."""
@@ -36,28 +38,43 @@ class Meagre:
     def take(self) -> list[str]:
         """Those that are worth a request; afterwards there are none."""
         pins = list(dict.fromkeys([*self._likely, *self._others]))
-        if len(pins) > MOST_ASKED:
-            log.info("not every pin is asked for", pins=len(pins), asked=MOST_ASKED)
+        self.left_out = max(len(pins) - MOST_ASKED, 0)
         self._likely, self._others = {}, {}
         return pins[:MOST_ASKED]
+
+    def check(self) -> None:
+        """Raises Refused where there were too many to ask for each."""
+        if self.left_out:
+            message = f"The site told too little of {MOST_ASKED + self.left_out} pins, of which {MOST_ASKED} were asked"
+            raise Refused(Reason.UPSTREAM_CHANGED, f"{message} for one by one; try again later.")
 
 
 async def by_pin(
     tab: Tab, pins: Sequence[str], pacer: Pacer, patience: Patience
 ) -> AsyncGenerator[tuple[Sequence[str], list[object]], None]:
     """What the site says of `pins`, some at a time: their ids and the entries. Raises Refused or BrowserFailed."""
+    told = False
     for start in range(0, len(pins), AT_ONCE):
         batch = pins[start : start + AT_ONCE]
-        answers = await asyncio.gather(*(_entries(tab, pin, pacer, patience) for pin in batch))
-        yield batch, [entry for entries in answers for entry in entries]
+        asked = (_entries(tab, pin, pacer, patience) for pin in batch)
+        answers = await asyncio.gather(*asked, return_exceptions=True)  # one that fails must not leave others running
+        if entries := [entry for answer in answers if isinstance(answer, list) for entry in answer]:
+            told = True
+            yield [pin for pin, answer in zip(batch, answers, strict=True) if isinstance(answer, list)], entries
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+    if len(pins) >= SUSPICIOUS and not told:
+        message = "The site knows none of the pins that it shows when they are asked for one by one; try again later."
+        raise Refused(Reason.UPSTREAM_CHANGED, message)
 
 
 async def _entries(tab: Tab, pin: str, pacer: Pacer, patience: Patience) -> list[object]:
     try:
-        envelope = await patience.fresh().of(lambda: ask(tab, pinterest.pin(pin), pacer))
+        envelope = await patience.fresh().of(lambda: ask(tab, listing.pin(pin), pacer))
     except Refused as refusal:
-        if refusal.reason is Reason.UPSTREAM_CHANGED:  # a pin that is gone
+        if refusal.reason is Reason.UPSTREAM_CHANGED and not refusal.transient:  # a pin that is gone
             log.info("a pin could not be asked for", pin=pin, why=refusal.message)
             return []
-        raise
+        raise refusal.final() from refusal
     return envelope.results

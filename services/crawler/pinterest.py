@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,6 +15,7 @@ import msgspec
 from libs.common.messages import Reason
 from services.crawler.envelope import Envelope, read_envelope
 from services.crawler.failure import Refused
+from services.crawler.value import rows, table, token
 
 # Half as many requests as with the site's own 25, and a first page that is still small. It never changes within a
 # crawl: a cursor may count in pages.
@@ -23,17 +25,26 @@ EMPTY_PAGES = 3  # in a row, with a live cursor, that are followed: seen in mid-
 STALE_PAGES = 5  # in a row without a pin that is new: no search goes on like that
 RETRY_AFTER_CAP_S = 60.0  # who asks for more is not waited for
 
+LONGEST_WAIT_S = 30 * 86_400.0  # that a message tells of, whatever a site asks for
+
 LOGIN_PAGE = "The site shows a login or consent page instead of results; try again later or from another network."
 
 LOOP = "The site gave the same cursor twice, so that what comes after it cannot be read; try again later."
 NOTHING_NEW = "The site went on giving pages without anything new and no end; try again later."
+LOST_CURSOR = (
+    "The site gave a page of results without the way to the next, so that it cannot be told whether there is more; "
+    "try again later, or update this program."
+)
 LOST = "The site's answers have another shape, in which the way to the next page is lost; update this program."
 
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_WALL = re.compile(
+    r"""<form[^>]*(action=["'][^"']*/(login|signup|consent)|data-test-id=["'](login|consent)-)|type=["']password["']""",
+    re.IGNORECASE,
+)
 _END = ("-end-", "")
+_EMBEDDED_END = re.compile(r'"(?:nextB|b)ookmark"\s*:\s*"(?:-end-|Y2JOb25lO)')
 _END_PREFIX = "Y2JOb25lO"  # base64 of `cbNone;`
-_SEARCH_HANDLER = "www/search/[scope].js"
-_PIN_HANDLER = "www/pin/[id].js"
-_SEARCH_RESOURCES = ("searchresource", "searchfeedresource", "/_/graphql", "/_graphql")
 
 
 class Asked(NamedTuple):
@@ -44,44 +55,23 @@ class Asked(NamedTuple):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back, as the browser saw it; `error` is set where nothing whole did."""
+    """What came back, as the browser saw it; `error` is set where nothing whole did.
+
+    `after` is the cursor that it was asked with, where that is known and it was not the first.
+    """
 
     status: int = 0
     content_type: str | None = None
     retry_after: str | None = None
     body: str = ""
+    after: str | None = None
     error: str | None = None
     timed_out: bool = False
+    too_long: bool = False
 
 
-def search_path(query: str) -> str:
-    """The search page."""
-    return f"/search/videos/?q={quote(query, safe='')}&rs=typed"
-
-
-def search(query: str, bookmark: str | None) -> Asked:
-    """A page of a search for videos, as full pins; `bookmark` is the cursor that the page before gave."""
-    options: dict[str, Any] = {
-        "query": query,
-        "scope": "videos",
-        "rs": "typed",
-        "appliedProductFilters": "---",
-        "auto_correction_disabled": False,
-        "gated": False,
-        "redux_normalize_feed": True,
-        "page_size": PAGE_SIZE,
-        "bookmarks": [bookmark] if bookmark else [],
-    }
-    return _resource("BaseSearchResource", search_path(query), options, _SEARCH_HANDLER)
-
-
-def pin(pin_id: str) -> Asked:
-    """One pin, with all that the site says of it."""
-    options = {"id": pin_id, "field_set_key": "detailed"}
-    return _resource("PinResource", f"/pin/{pin_id}/", options, _PIN_HANDLER)
-
-
-def _resource(name: str, source: str, options: dict[str, Any], handler: str) -> Asked:
+def resource(name: str, source: str, options: dict[str, Any], handler: str) -> Asked:
+    """A request to the resource `name`, as the page at the path `source` makes it."""
     data = json.dumps({"options": options, "context": {}}, separators=(",", ":"))
     words = urlencode({"source_url": source, "data": data, "_": str(int(time.time() * 1000))}, quote_via=quote)
     headers = {
@@ -92,12 +82,6 @@ def _resource(name: str, source: str, options: dict[str, Any], handler: str) -> 
         "X-Pinterest-PWS-Handler": handler,
     }
     return Asked(f"/resource/{name}/get/?{words}", headers)
-
-
-def is_search(url: str) -> bool:
-    """Whether a request of the site's own page asks for search results."""
-    path = urlsplit(url).path.lower()
-    return any(name in path for name in _SEARCH_RESOURCES)
 
 
 def ungated(url: str) -> str:
@@ -111,6 +95,16 @@ def ungated_form(body: str) -> str:
     """The same for a request that carries its options in a form."""
     words = [(key, _ungated(value) if key == "data" else value) for key, value in parse_qsl(body, True)]
     return urlencode(words, quote_via=quote)
+
+
+def after(url: str, form: str | None) -> str | None:
+    """The cursor that a request of the site's page carries, in its address or its form."""
+    words = dict(parse_qsl(urlsplit(url).query)) | dict(parse_qsl(form or ""))
+    try:
+        bookmarks = rows(table(json.loads(words.get("data", "")), "options").get("bookmarks"))
+    except (ValueError, RecursionError):
+        return None
+    return token(bookmarks[0]) if bookmarks else None
 
 
 def _ungated(data: str) -> str:
@@ -129,13 +123,23 @@ def is_end(bookmark: str | None) -> bool:
     return bookmark is None or bookmark in _END or bookmark.startswith(_END_PREFIX)
 
 
+def ends(html: str) -> bool:
+    """Whether the results that a page carries in its HTML are all that there are."""
+    return _EMBEDDED_END.search(html) is not None
+
+
 def is_login(url: str) -> bool:
     """Whether the site led to its login page."""
     return urlsplit(url).path.startswith(("/login", "/signup"))
 
 
-def envelope_in(answer: Answer) -> Envelope:
-    """What a resource answered. Raises Refused for all that is no such answer."""
+def is_wall(html: str) -> bool:
+    """Whether a page that shows no results is one that asks for a login or for consent."""
+    return _WALL.search(html) is not None
+
+
+def envelope_in(answer: Answer, *, of_pins: bool = True) -> Envelope:
+    """What a resource answered: entries, where it is `of_pins`. Raises Refused for all that is no such answer."""
     body = answer.body.lstrip("\ufeff \t\r\n")
     is_page = body.startswith("<") or (not body.startswith("{") and "html" in (answer.content_type or ""))
     if is_page and answer.status < 300:
@@ -150,7 +154,7 @@ def envelope_in(answer: Answer) -> Envelope:
     envelope = read_envelope(document)
     if envelope.status is not None and (refusal := refusal_by(envelope.status, answer.retry_after, envelope.complaint)):
         raise refusal
-    if not envelope.understood:
+    if not envelope.understood and (of_pins or envelope.data is None):
         what = "; ".join(envelope.unknown) or envelope.complaint or "an unknown answer"
         message = f"The site's answer has a shape that is not known here ({what}); update this program."
         raise Refused(Reason.UPSTREAM_CHANGED, message)
@@ -176,7 +180,8 @@ def refusal_by(status: int, retry_after: str | None, complaint: str | None) -> R
         wait_s = seconds(retry_after)
         return Refused(Reason.UNREACHABLE, message, transient=True, retry_after_s=wait_s)
     if status >= 400:
-        return Refused(Reason.UPSTREAM_CHANGED, f"The site does not know the request ({said}); update this program.")
+        message = f"The site does not know the request ({said}); update this program."
+        return Refused(Reason.UPSTREAM_CHANGED, message, status=status)
     return None
 
 
@@ -185,11 +190,11 @@ def seconds(retry_after: str | None) -> float | None:
     if not retry_after:
         return None
     text = retry_after.strip()
-    if text.isascii() and text.isdigit() and len(text) < 9:
-        return float(text)
+    if _SECONDS.fullmatch(text):
+        return min(float(text), LONGEST_WAIT_S)
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+    return min(max((moment - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_WAIT_S)

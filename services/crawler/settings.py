@@ -56,6 +56,13 @@ class CrawlerSettings(UpstreamSettings, frozen=True, kw_only=True):
         float, Meta(ge=0, le=1, description="share of items whose way is traced, besides a session's first")
     ] = 0.1
 
+    canary_interval_s: Annotated[
+        float, Meta(ge=0, description="how often a small search looks whether the site is as it was; 0: never")
+    ] = 0.0
+    canary_query: Annotated[
+        str, Meta(min_length=1, max_length=500, description="what that searches for: a topic with many videos")
+    ] = "ceramic glaze"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.browser_executable and not Path(self.browser_executable).is_file():

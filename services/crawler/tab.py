@@ -7,6 +7,7 @@ import re
 import time
 from contextlib import suppress
 from math import inf
+from typing import NamedTuple
 
 import structlog
 from playwright.async_api import Browser, BrowserContext, Error, Page, Request, Response, Route
@@ -14,7 +15,7 @@ from playwright.async_api import Browser, BrowserContext, Error, Page, Request, 
 from libs.common.messages import Reason
 from services.crawler.address import is_media
 from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, from_playwright, timed_out
-from services.crawler.launch import allowed_hosts, is_allowed
+from services.crawler.launch import Allowed
 from services.crawler.pacing import Pacer
 from services.crawler.pinterest import LOGIN_PAGE, is_login, refusal_by
 from services.crawler.settings import CrawlerSettings
@@ -25,6 +26,15 @@ log = structlog.get_logger()
 
 _DROPPED = frozenset({"image", "font", "stylesheet", "media", "texttrack", "manifest", "eventsource", "websocket"})
 _MOST_NOTED = 2_000
+
+
+class Followed(NamedTuple):
+    """Where an address led to, and how that answered; `failure` is set where it could not be opened."""
+
+    address: str
+    status: int | None
+    retry_after: str | None
+    failure: Refused | None
 
 
 class Tab:
@@ -40,10 +50,12 @@ class Tab:
         self.last_failure: str | None = None
         self.last_status: tuple[int, str | None] | None = None  # of the last page: its status and Retry-After
         self._settings = settings
-        self._hosts = allowed_hosts(settings)
+        self._allowed = Allowed.by(settings)
         self._pacer = pacer
         self._landed_at: float | None = None
         self._landing = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+        context.on("page", self._on_popup)
         page.on("crash", self._on_crash)
         page.on("response", self._on_response)
         page.on("requestfailed", self._on_failure)
@@ -120,10 +132,38 @@ class Tab:
                 raise Refused(Reason.UNREACHABLE, message, transient=True) from error
             raise from_playwright(error, "A page of the site") from error
 
+    async def follow(self, address: str) -> Followed:
+        """Opens an address that leads to another, and says to which: the last that was asked for, if in vain.
+
+        Raises BrowserFailed.
+        """
+        self.left()
+        asked: list[str] = []
+
+        def note(request: Request) -> None:
+            if request.is_navigation_request() and request.frame == self.page.main_frame:
+                asked.append(request.url)
+
+        await self._pacer.turn()
+        self.page.on("request", note)
+        try:
+            response = await self.page.goto(address, wait_until="commit", timeout=TIMED_OUT_S * 1000)
+        except Error as error:
+            failure = from_playwright(error, "A short link")
+            if isinstance(failure, BrowserFailed):
+                raise failure from error
+            return Followed(asked[-1] if asked else address, None, None, failure)
+        finally:
+            self.page.remove_listener("request", note)
+        status = response.status if response else None
+        return Followed(self.page.url, status, response.headers.get("retry-after") if response else None, None)
+
     async def close(self) -> None:
         """Ends the context with all that is in it."""
         try:
             await self.context.close()
+            if self._closing:
+                await asyncio.wait(set(self._closing))
         except Error as error:
             log.debug("a context was gone before it was closed", why=error.message)
 
@@ -142,9 +182,21 @@ class Tab:
 
     def _wanted(self, request: Request) -> bool:
         kind = request.resource_type
-        if kind in _DROPPED or not is_allowed(self._hosts, request.url):
+        if kind in _DROPPED or not self._allowed.has(request.url):
             return False
         return self.rendering or (kind == "document" and request.is_navigation_request())
+
+    def _on_popup(self, page: Page) -> None:
+        """Closes what the page opened: nothing that is wanted comes so."""
+        closing = asyncio.create_task(self._closed(page), name="close popup")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _closed(self, page: Page) -> None:
+        try:
+            await page.close()
+        except Error as error:
+            log.debug("a popup was gone before it was closed", why=error.message)
 
     def _on_crash(self, page: Page) -> None:
         self.crashed = True

@@ -47,7 +47,9 @@ class Deadlines:
         log.warning("session closed at its deadline", session=session, videos=state.videos)
         if state.crawled is None:
             reason = Reason.CANCELLED if state.cancelled else Reason.DEADLINE
-            items = await close(self.session_log, session, Ending(reason), closed_by="deadline")
+            items = await close(
+                self.session_log, session, Ending(reason, filtered=state.passed_over), closed_by="deadline"
+            )
             state = await self.session_log.state(session)
         missing = sorted(items - state.outcomes)
         gone = state.without_outcome(besides=missing)  # their messages are in RAW no more

@@ -27,6 +27,8 @@ from libs.common.frames import (
     Pong,
     ResumeExtraction,
 )
+from services.gateway.callers import caller_of
+from services.gateway.filters import filters_of
 from services.gateway.following import Following, SessionExpired
 from services.gateway.operations import InvalidOperation, parse_operation
 from services.gateway.sending import Sender, traced
@@ -59,6 +61,7 @@ class Connection:
         self.websocket = websocket
         self.sessions, self.storage = sessions, storage
         self.settings = settings
+        self.caller = caller_of(websocket.scope)
         self.bears_trouble = bears_trouble
         self.draining = False
         self.sender = Sender(websocket, settings.send_timeout_s)
@@ -102,7 +105,7 @@ class Connection:
             await self.sender.send(refusal)
             return
         try:
-            operation = parse_operation(text)
+            operation = parse_operation(text, self.settings.site_url)
         except InvalidOperation as error:
             refusal = ErrorFrame(id=error.id, code=error.code, field=error.field, message=str(error))
             await self.sender.send(refusal)
@@ -131,16 +134,25 @@ class Connection:
                 await self._refuse(operation, ErrorCode.DRAINING, message, retry_after_s=ELSEWHERE_S)
             case InitiateExtraction(parameters=wanted, id=id_):
                 with tracer.start_as_current_span("receive initiate_extraction", kind=SpanKind.SERVER) as span:
-                    begun = await self.sessions.begin(wanted.search_query, wanted.result_limit)
+                    begun = await self.sessions.begin(
+                        wanted.search_query or "",
+                        wanted.result_limit,
+                        url=wanted.url,
+                        filters=filters_of(wanted.filters),
+                        scope=wanted.scope,
+                        caller=self.caller,
+                    )
                     span.set_attribute("pinstream.session", begun.session)
                     await self.sender.send(Accepted(id=id_, session_id=begun.session, sequence=begun.sequence))
                 self._follow(begun.session, begun.sequence, id_)
             case CancelExtraction(parameters=cancelled):
+                await self.sessions.check(cancelled.session_id, self.caller)
                 followed = cancelled.session_id in self._following  # whose end may come while it is being cancelled
                 await self.sessions.cancel(cancelled.session_id)
                 if not followed and not full:
                     self._follow(cancelled.session_id, 0, operation.id, completed_only=True)
             case ResumeExtraction(parameters=resumed, id=id_):
+                await self.sessions.check(resumed.session_id, self.caller)
                 if resumed.session_id in self._following:
                     _, previous = self._following.pop(resumed.session_id)
                     previous.cancel()

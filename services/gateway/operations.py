@@ -13,17 +13,21 @@ from libs.common.frames import (
     MAX_RESULT_LIMIT,
     CancelExtraction,
     InitiateExtraction,
+    InitiateParameters,
     Operation,
     ResumeExtraction,
 )
+from libs.common.source import DEFAULT_SITE, NotASource, SearchSource, source_at
 from libs.common.subjects import TOKEN
+from services.gateway.filters import wrong_filter, wrong_scope
 
 OPERATIONS = ("initiate_extraction", "cancel_extraction", "resume_extraction", "ping")
 MOST_CHARACTERS = 400  # of a refusal, which may repeat what was sent
+MOST_NAME = 64  # characters of a field's name that is repeated
 MAX_ID_BYTES = 256  # the id is echoed in every answer
 
 _decoder: msgspec.json.Decoder[Operation] = msgspec.json.Decoder(Operation)
-_missing = re.compile(r"missing required field `(?P<name>[^`]+)`")
+_missing = re.compile(r"missing required field `(?P<name>[^`]+)`|contains unknown field `(?P<unknown>[^`]*)`")
 _path = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
 
 
@@ -35,8 +39,8 @@ class InvalidOperation(PinstreamError):
         self.code, self.field, self.id = code, field, id_
 
 
-def parse_operation(text: str) -> Operation:
-    """The operation in a text frame; raises InvalidOperation."""
+def parse_operation(text: str, site: str = DEFAULT_SITE) -> Operation:
+    """The operation in a text frame; addresses are Pinterest's or on `site`. Raises InvalidOperation."""
     try:
         loose = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -55,7 +59,7 @@ def parse_operation(text: str) -> Operation:
     except msgspec.ValidationError as error:
         field, message = _explain(str(error))
         raise InvalidOperation("invalid_request", field, message, id_) from error
-    _check_values(operation)
+    _check_values(operation, site)
     return operation
 
 
@@ -65,25 +69,49 @@ def _explain(text: str) -> tuple[str, str]:
     field = path["path"] if path else ""
     missing = _missing.search(text)
     if missing:
-        field = f"{field}.{missing['name']}" if field else missing["name"]
+        name = (missing["name"] or missing["unknown"])[:MOST_NAME]
+        field = f"{field}.{name}" if field else name
     return field or "message", f"{field or 'message'}: {_path.sub('', text)}"
 
 
-def _check_values(operation: Operation) -> None:
+def _check_values(operation: Operation, site: str) -> None:
     def refuse(field: str, sentence: str) -> InvalidOperation:
         return InvalidOperation("invalid_request", f"parameters.{field}", f"{field} {sentence}", operation.id)
 
     match operation:
         case InitiateExtraction(parameters=wanted):
-            query = wanted.search_query
-            if not query.strip():
-                raise refuse("search_query", "must not be empty")
-            if len(query) > MAX_QUERY_CHARS:
-                raise refuse("search_query", f"has {len(query)} characters; {MAX_QUERY_CHARS} are the most")
+            if amiss := _amiss(wanted, site):
+                raise refuse(*amiss)
             if not 1 <= wanted.result_limit <= MAX_RESULT_LIMIT:
                 raise refuse("result_limit", f"must be from 1 to {MAX_RESULT_LIMIT}, not {wanted.result_limit}")
+            if wrong := wrong_filter(wanted.filters) or wrong_scope(new_only=wanted.new_only, scope=wanted.scope):
+                raise refuse(*wrong)
         case CancelExtraction(parameters=named) | ResumeExtraction(parameters=named):
             if not TOKEN.fullmatch(named.session_id):
                 raise refuse("session_id", "is not a session's id")
     if isinstance(operation, ResumeExtraction) and operation.parameters.after < 0:
         raise refuse("after", f"must be 0 or more, not {operation.parameters.after}")
+
+
+def _amiss(wanted: InitiateParameters, site: str) -> tuple[str, str] | None:
+    """The parameter that does not say what is looked for, and what is wrong with it."""
+    if wanted.url is None:
+        return _amiss_in("search_query", wanted.search_query)
+    if wanted.search_query is not None:
+        return "url", "and search_query exclude each other; give one of them"
+    try:
+        source = source_at(wanted.url, site)
+    except NotASource as error:
+        return "url", f"cannot be read: {error}"
+    return _amiss_in("url", source.query, "asks for a topic that") if isinstance(source, SearchSource) else None
+
+
+def _amiss_in(field: str, query: str | None, what: str = "") -> tuple[str, str] | None:
+    said = f"{what} " if what else ""
+    if query is None:
+        return field, "or url is needed"
+    if not query.strip():
+        return field, f"{said}must not be empty"
+    if len(query) > MAX_QUERY_CHARS:
+        return field, f"{said}has {len(query)} characters; {MAX_QUERY_CHARS} are the most"
+    return None

@@ -14,9 +14,10 @@ from opentelemetry.trace import SpanKind
 from libs.common import subjects
 from libs.common.closing import Ending, close, purge
 from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SessionUnknown
-from libs.common.messages import CancelRecord, CrawledRecord, Reason, RequestRecord, SearchRequest, encode
+from libs.common.messages import CancelRecord, CrawledRecord, Filters, Reason, RequestRecord, SearchRequest, encode
 from libs.common.session_log import SessionLog
 from libs.common.telemetry import inject, message_span
+from services.gateway.callers import ANONYMOUS, Caller
 from services.gateway.following import CHECK_S, Following
 
 PATIENCE_S = 5.0  # a client waits for the answer; after this it is told to come back
@@ -39,8 +40,20 @@ class Sessions:
         self.deadline_s = deadline_s
         self.check_s = check_s
 
-    async def begin(self, query: str, result_limit: int) -> Begun:
-        """Writes the request to the log, then hands it to the crawlers. Raises BrokerUnavailable or StreamFull."""
+    async def begin(
+        self,
+        query: str,
+        result_limit: int,
+        *,
+        url: str | None = None,
+        filters: Filters | None = None,
+        scope: str | None = None,
+        caller: Caller = ANONYMOUS,
+    ) -> Begun:
+        """Writes the request to the log, then hands it to the crawlers; with a `url` the query is empty.
+
+        Raises BrokerUnavailable or StreamFull.
+        """
         session = secrets.token_hex(16)
         request = SearchRequest(
             session=session,
@@ -48,11 +61,14 @@ class Sessions:
             result_limit=result_limit,
             requested_at=time.time(),
             deadline_s=self.deadline_s,
+            filters=filters,
+            scope=scope,
+            url=url.strip() if url else None,
         )
         sequence = 0
         try:
             async with asyncio.timeout(PATIENCE_S):
-                sequence = await self._written(session, RequestRecord(request=request))
+                sequence = await self._written(session, RequestRecord(request=request, owner=caller.owner))
                 with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
                     await self.session_log.bus.publish(
                         subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
@@ -63,7 +79,7 @@ class Sessions:
             if isinstance(error, TimeoutError):
                 raise BrokerUnavailable(f"nothing was stored within {PATIENCE_S:g} s") from error
             raise
-        log.info("session begun", session=session, query=request.query, result_limit=result_limit)
+        log.info("session begun", session=session, query=request.query, url=request.url, result_limit=result_limit)
         return Begun(session, sequence)
 
     async def _written(self, session: str, record: RequestRecord) -> int:
@@ -104,9 +120,16 @@ class Sessions:
             with suppress(AlreadyExists):
                 await self.session_log.create(session, subjects.CANCEL, CancelRecord(requested_at=time.time()))
             await self.session_log.bus.tell(subjects.cancel(session))
-            await close(self.session_log, session, Ending(Reason.CANCELLED), closed_by="gateway")
+            ending = Ending(Reason.CANCELLED, filtered=state.passed_over)
+            await close(self.session_log, session, ending, closed_by="gateway")
         await purge(self.session_log, session)
         log.info("session cancelled", session=session)
+
+    async def check(self, session: str, caller: Caller) -> None:
+        """Raises SessionUnknown for a session of another's. One that is not in the log is for `follow` to tell of."""
+        there = await self.session_log.get(session, subjects.REQUEST)
+        if there is not None and isinstance(there.message, RequestRecord) and not caller.may_see(there.message.owner):
+            raise SessionUnknown
 
     def follow(self, session: str, after: int = 0, turn: asyncio.Lock | None = None) -> Following:
         """A session from the record after `after` on."""

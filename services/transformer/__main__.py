@@ -26,7 +26,7 @@ SUSPECTS = "services.transformer.suspects"
 
 async def serve(settings: TransformerSettings, stop: asyncio.Event) -> None:
     """Until `stop`."""
-    async with connect(settings, "transformer") as bus, Resolver(settings) as resolver:
+    async with connect(settings, "transformer") as bus, Resolver(settings, bus) as resolver:
         await await_streams(bus)
         cancelled = Cancelled()
         await cancelled.listen(bus)

@@ -13,6 +13,7 @@ import httpx2
 from services.transformer.settings import TransformerSettings
 
 USER_AGENT = "Mozilla/5.0 (compatible; pinstream/0.1)"
+SITE_CONNECTIONS = 16  # for requests to the site, beside those to the CDN
 REDIRECTS = (301, 302, 303, 307, 308)
 _SIGNATURE = re.compile(r"[0-9a-f]{32}", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -56,7 +57,7 @@ def client(settings: TransformerSettings) -> httpx2.AsyncClient:
         trust_env=False,
         follow_redirects=False,
         timeout=settings.request_timeout_s,
-        limits=httpx2.Limits(max_connections=settings.probes + 4, keepalive_expiry=30.0),
+        limits=httpx2.Limits(max_connections=settings.probes + SITE_CONNECTIONS, keepalive_expiry=30.0),
         headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
     )
 

@@ -21,6 +21,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one video, whichever pin carries it: `link`, or the `reason` why there is none.
 
     `denied` are addresses that the CDN does not have, `seen` those that were known when it was resolved.
+    `duration_ms` is the file's own word, where the site gave none.
     `forget_at` (monotonic seconds) is set where a fault of the CDN or the site marred it.
     """
 
@@ -29,6 +30,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     link: Alternative | None = None
     reason: str | None = None
     size_bytes: int | None = None
+    duration_ms: int | None = None
     others: tuple[Alternative, ...] = ()
     denied: frozenset[str] = frozenset()
     seen: frozenset[str] = frozenset()
@@ -87,7 +89,7 @@ def direct(raw: RawMedia, outcome: Outcome, variants: Sequence[Variant]) -> Dire
         codec=link.codec,
         width=link.width,
         height=link.height,
-        duration_ms=raw.duration_ms or max(durations, default=None),
+        duration_ms=raw.duration_ms or max(durations, default=None) or outcome.duration_ms,
         size_bytes=outcome.size_bytes,
         poster_url=raw.poster_url,
         captions=raw.captions,

@@ -15,7 +15,7 @@ class TransformerSettings(UpstreamSettings, frozen=True, kw_only=True):
     items: Annotated[int, Meta(ge=1, description="items resolved at once; most of them wait, so more than PROBES")] = (
         200
     )
-    probes: Annotated[int, Meta(ge=1, description="requests to the CDN under way at once")] = 32
+    probes: Annotated[int, Meta(ge=1, description="requests to the CDN under way at once")] = 64
     probes_per_host: Annotated[int, Meta(ge=1, description="the same, to any one host")] = 24
     request_timeout_s: Annotated[float, Meta(gt=0, description="how long one request may take")] = 2.5
     request_attempts: Annotated[
@@ -31,7 +31,7 @@ class TransformerSettings(UpstreamSettings, frozen=True, kw_only=True):
         Meta(
             gt=0, description="longest wait for the CDN about one item, queueing included; then its best guess is taken"
         ),
-    ] = 60.0
+    ] = 40.0
     handle_limit_s: Annotated[
         float, Meta(gt=0, description="longest that one item may take; then it has failed, and is tried again")
     ] = 300.0
@@ -39,13 +39,16 @@ class TransformerSettings(UpstreamSettings, frozen=True, kw_only=True):
     cache_ttl_s: Annotated[float, Meta(gt=0, description="how long a resolved video is remembered")] = 3600.0
     unsettled_ttl_s: Annotated[
         float, Meta(ge=0, description="how long a result is remembered that a fault of the CDN or the site marred")
-    ] = 10.0
+    ] = 5.0
     absent_ttl_s: Annotated[float, Meta(gt=0, description="how long the CDN's answer on an address is remembered")] = (
         300.0
     )
     allow_hevc: Annotated[bool, Meta(description="hand on HEVC and AV1 files where there is no H.264 one")] = False
     ask_pins: Annotated[bool, Meta(description="ask the site about a pin when no file is found on the CDN")] = True
-    site_requests_per_second: Annotated[float, Meta(gt=0, description="pace of requests to the site")] = 3.0
+    site_requests_per_second: Annotated[
+        float, Meta(gt=0, description="pace of requests to the site, of all transformers together")
+    ] = 3.0
     site_wait_s: Annotated[
-        float, Meta(gt=0, description="longest wait for a turn at the site; items beyond that go without")
-    ] = 30.0
+        float,
+        Meta(gt=0, description="longest wait for a turn at the site; items beyond that go without, as verified HLS"),
+    ] = 5.0

@@ -17,7 +17,7 @@ from services.transformer.transform import Transform
 
 async def serve(settings: TransformerSettings, _stop: asyncio.Event) -> None:
     """Until standard input ends."""
-    async with connect(settings, "transformer suspects") as bus, Resolver(settings) as resolver:
+    async with connect(settings, "transformer suspects") as bus, Resolver(settings, bus) as resolver:
         cancelled = Cancelled()
         await cancelled.listen(bus)
         await serve_suspects(Transform(bus, cancelled, resolver.resolve).handle)

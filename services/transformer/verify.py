@@ -7,6 +7,7 @@ trusted once it has said yes, and never again once a GET has contradicted it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
@@ -25,9 +26,11 @@ from services.transformer.settings import TransformerSettings
 
 MOST_REDIRECTS = 3
 PLAYLIST_BYTES = 512 * 1024
+HEADER_BYTES = 16 * 1024  # of a file: its kind, its duration and the size of its first track
 DRAINED_BYTES = 16 * 1024  # read to its end, a small body leaves its connection usable
 FTYP_RANGE = "bytes=0-11"  # an MP4 begins with a box whose type, at byte 4, is `ftyp`
 ADDRESSES_REMEMBERED = 2_000  # for the videos being resolved, or soon again; those that are settled are kept elsewhere
+SLOW = 0.8  # of REQUEST_TIMEOUT_S: answers that take so long on average soon will not come in time
 HEAD_FAULTS = 4  # HEADs in a row that got no answer where a GET then did; from then on there are only GETs
 
 log = structlog.get_logger(__name__)
@@ -81,7 +84,8 @@ class Prober:
         self._settings = settings
         self._allowed = Allowed(settings.media_hosts)
         self._slots = asyncio.Semaphore(settings.probes)
-        self._hosts: dict[str, Host] = defaultdict(lambda: Host(asyncio.Semaphore(settings.probes_per_host)))
+        slow_s = SLOW * settings.request_timeout_s
+        self._hosts: dict[str, Host] = defaultdict(lambda: Host(asyncio.Semaphore(settings.probes_per_host), slow_s))
         self._remembered = Remembered[str, Answer](ADDRESSES_REMEMBERED, settings.absent_ttl_s)  # by address
 
     def may_ask(self, url: str) -> bool:
@@ -103,6 +107,15 @@ class Prober:
         async def read(attempt: int) -> tuple[Answer, str]:
             reply = await self._request("GET", url, tally, most=PLAYLIST_BYTES)
             return Answer(reply.url, reply.status == 200, reply.status), reply.body.decode("utf-8", "replace")
+
+        return await self._patiently(url, read)
+
+    async def beginning(self, url: str, tally: Tally) -> bytes:
+        """The first bytes of a file, HEADER_BYTES at most; none where it is refused. Raises Unanswered."""
+
+        async def read(attempt: int) -> bytes:
+            reply = await self._request("GET", url, tally, {"Range": f"bytes=0-{HEADER_BYTES - 1}"}, most=HEADER_BYTES)
+            return reply.body[:HEADER_BYTES] if reply.status in (200, 206) else b""
 
         return await self._patiently(url, read)
 
@@ -203,10 +216,15 @@ class Prober:
         target = parse(url)
         assert target is not None and self.may_ask(url), f"{url} is not on an allowed host"
         host = self._host(url)
-        async with host.slots, self._slots, asyncio.timeout(self._settings.request_timeout_s):
+        async with host.slot(), self._slots:
             tally.requests += 1
-            async with self._client.stream(method, target, headers=headers) as response:
-                body = await _read(response, max(most, DRAINED_BYTES))
+            started = time.monotonic()
+            try:
+                async with asyncio.timeout(self._settings.request_timeout_s):
+                    async with self._client.stream(method, target, headers=headers) as response:
+                        body = await _read(response, max(most, DRAINED_BYTES))
+            finally:
+                host.note_time(time.monotonic() - started)
         return _Reply(url, method, response.status_code, response.headers, body)
 
     def _host(self, url: str) -> Host:

@@ -19,6 +19,7 @@ from libs.client.broker import Broker, free_port
 from libs.common.tasks import end
 from tests.chaos.nursery import Child, Nursery
 from tests.chaos.options import SERVICES, ChaosOptions
+from tests.patient import PATIENT
 from tests.tcp_proxy import TcpProxy
 
 READY_S = 60.0
@@ -107,8 +108,7 @@ class Fleet:
             "GATEWAY_PORT": str(free_port()),
             "SITE_URL": self.origin,
             "MEDIA_HOSTS": urlsplit(self.origin).netloc,
-            "REQUESTS_PER_SECOND": "50",
-            "SITE_REQUESTS_PER_SECOND": "50",
+            **PATIENT,
             "SESSIONS": "64" if self.options.crawler == "catalogue" else "4",
             "SESSION_DEADLINE_S": "3000",  # so that one that hangs is seen to hang
             "TRACED_SHARE": "0",

@@ -11,6 +11,7 @@ import pytest
 
 from libs.client.local import LocalOptions, LocalStack
 from tests.fake_pinterest import RunningSite, running_site
+from tests.patient import PATIENT
 
 Stack = Callable[..., Awaitable[LocalStack]]
 
@@ -30,7 +31,7 @@ async def stack_of(site: RunningSite) -> AsyncIterator[Stack]:
         async def start(**options: Any) -> LocalStack:
             options.setdefault("site_url", site.origin)
             options.setdefault("media_hosts", urlsplit(site.origin).netloc)
-            environ = {"REQUESTS_PER_SECOND": "50", "SITE_REQUESTS_PER_SECOND": "50", **options.pop("environ", {})}
+            environ = {**PATIENT, **options.pop("environ", {})}
             return await running.enter_async_context(LocalStack(LocalOptions(environ=environ, **options)))
 
         yield start

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
+from asyncio.subprocess import PIPE
 from contextlib import aclosing
+from pathlib import Path
 
 import httpx2
+import msgspec
 import psutil
 import pytest
 
@@ -16,7 +20,9 @@ from libs.common.frames import VideoFrame
 from libs.common.messages import Kind, Reason, Video
 from tests.e2e.answer import assert_right
 from tests.e2e.conftest import Stack
-from tests.fake_pinterest import expected_results, running_site
+from tests.fake_pinterest import board_feed, expected_of, expected_results, running_site, search_feed
+
+ROOT = Path(__file__).parents[2]
 
 
 async def collect(search: Search) -> list[Video]:
@@ -39,6 +45,42 @@ async def test_every_unique_video_arrives_once_and_plays(stack_of: Stack) -> Non
             head = (await client.get(video.url, headers={"Range": "bytes=0-11"})).content
             assert head[4:8] == b"ftyp"
             assert video.pin.id and video.pin.url and video.poster_url
+
+
+async def test_pinstream_search_takes_an_address_too(stack_of: Stack) -> None:
+    stack = await stack_of()
+    board = board_feed("mia", "e2e--pins-40--sections-apart")
+    assert board is not None
+    pin = next(pin.id for pin in search_feed("e2e").catalogue() if not pin.videos)
+
+    async def pinstream(url: str) -> tuple[int | None, str, str]:
+        command = (sys.executable, "-m", "libs.client.cli", "search", url, "--url", stack.ws_url, "--limit", "1000")
+        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE, stderr=PIPE)
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    origin = stack.options.site_url
+    found, none, still, gone, refused = await asyncio.gather(
+        *(
+            pinstream(url)
+            for url in (
+                f"{origin}/mia/e2e--pins-40--sections-apart/",
+                f"{origin}/mia/e2e--mix-pictures/",
+                f"{origin}/pin/{pin}/",
+                "pinterest.com/nobody/_saved/",
+                "https://example.com/mia/",
+            )
+        )
+    )
+    assert found[0] == 0, found[2]
+    assert_right([msgspec.json.decode(line, type=Video) for line in found[1].splitlines()], expected_of(board))
+    assert none[:2] == (0, "")
+    assert still[:2] == (0, "")
+    assert "This pin has no video." in still[2]
+    assert gone[:2] == (1, "")
+    assert "not_found: There is no such user" in gone[2]
+    assert refused[:2] == (2, "")
+    assert "refused (parameters.url)" in refused[2]
 
 
 async def test_two_replicas_of_every_service_share_many_sessions(stack_of: Stack) -> None:

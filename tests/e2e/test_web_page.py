@@ -36,6 +36,7 @@ from libs.common.messages import (
     ProgressRecord,
     Reason,
     RepeatRecord,
+    RequestRecord,
     UnavailableRecord,
     Video,
     VideoRecord,
@@ -296,6 +297,13 @@ async def test_a_lost_connection_comes_back_and_resumes_after_the_last_sequence(
         ("glaze", "", "Limit", "The limit must be a whole number."),
         ("  ", "3", "Topic", "The topic must not be empty."),
         ("x" * 501, "3", "Topic", "The topic has 501 characters; 500 are the most."),
+        ("pin.it/", "0", "Limit", "The limit must be from 1 to 10000, not 0."),
+        (
+            "https://pin.it/",
+            "3",
+            "Topic",
+            "The address cannot be read: a short link has the form https://pin.it/<code>.",
+        ),
     ],
 )
 async def test_a_refusal_is_shown_by_its_field(page: Page, query: str, limit: str, field: str, sentence: str) -> None:
@@ -308,6 +316,21 @@ async def test_a_refusal_is_shown_by_its_field(page: Page, query: str, limit: st
     await expect(page.locator("#status")).to_be_hidden()
     await box.press_sequentially("1")
     await expect(box).not_to_have_attribute("aria-invalid", "true")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"), [("https://pin.it/abc", "This pin has no video."), ("pinterest.de/mia/pots/", None)]
+)
+async def test_an_address_is_read_and_what_is_said_of_it_shown(
+    page: Page, log: SessionLog, address: str, said: str | None
+) -> None:
+    session = await searched(page, address)
+    record = await log.get(session, subjects.REQUEST)
+    assert record is not None
+    assert isinstance(record.message, RequestRecord)
+    assert (record.message.request.url, record.message.request.query) == (address, "")
+    await crawled(log, session, Reason.EXHAUSTED, 0, said)
+    await expect(page.locator("#empty")).to_have_text(said or "There are no videos at this address.")
 
 
 async def test_a_refused_search_leaves_the_videos_of_the_one_before(page: Page, log: SessionLog, media: str) -> None:

@@ -39,6 +39,7 @@ def create_app(state: State) -> ASGIApp:
         *cdn,
         Route("/resource/{name}/get/", Resources(state), methods=["GET", "POST"]),
         Route("/search/{scope}/", pages.search),
+        Route("/login/", pages.login),
         Route("/pin/{pin}/", pages.pin),
         Route("/pin/{pin}/sent/", pages.pin),
         Route("/{username}/", pages.user),
@@ -70,6 +71,8 @@ def _stand_in_routes(state: State, pages: Pages) -> list[BaseRoute]:
         Route("/_stand_in/recent", recent),
         Route("/_stand_in/connects", connects),
         Route("/_stand_in/preview/{pin}", pages.preview),
+        Route("/_stand_in/away", pages.away),
+        Route("/_stand_in/attachment", pages.attachment),
         Mount("/_stand_in/static", StaticFiles(directory=_STATIC)),
     ]
 

@@ -48,6 +48,7 @@ MIXES: dict[str, dict[str, int]] = {
         "carousel-one": 8,
         "carousel-two": 6,
     },
+    "pictures": {"image": 940, "story-images": 30, "carousel-images": 30},
     "pins": {SINGLE: 34, REPIN: 2, "story-two": 2, "carousel-one": 2, "gif": 10, "story-images": 10, "image": 940},
 }
 T = TypeVar("T")

@@ -32,6 +32,7 @@ RESERVED = frozenset(
     ]
 )
 GONE = ("nobody", "gone")  # the username and the slug that do not exist
+GHOST = "ghost"  # does not exist either, and its lists are empty instead of missing
 _FIRST_BOARD = 10**17
 
 
@@ -101,7 +102,8 @@ def user_feed(username: str, kind: str) -> Feed | None:
     """`kind` is `saved` or `created`."""
     if username in (*RESERVED, GONE[0]):
         return None
-    options = _options_in(username, pins=80 if kind == "saved" else 40)
+    usual = 0 if username == GHOST else 80 if kind == "saved" else 40
+    options = _options_in(username, pins=usual)
     return _feed(f"user {username} {kind}", f"user {username} {kind}", options, options.pins, "videos")
 
 
@@ -109,6 +111,11 @@ def related_feed(pin_id: str) -> Feed | None:
     if read_pin(pin_id) is None:
         return None
     return _feed(f"related {pin_id}", f"related {pin_id}", Options(topic="related ideas"), 50, "videos")
+
+
+def is_related_by_modules_alone(pin_id: str) -> bool:
+    ids = decode_pin_id(pin_id)
+    return ids is not None and ids.ordinal % 4 == 3
 
 
 def feed_of_board(board_id: str) -> Feed | None:
@@ -129,6 +136,7 @@ def tag_of(pin_id: str) -> int | None:
 
 
 def _feed(key: str, identity: str, options: Options, pins: int, mix: str) -> Feed:
+    mix = options.mix or mix
     tag = number("feed", identity, options.seed, pins, mix) & 0xFFFFFF
     mood = ""
     if options.fault in MOODS:

@@ -17,6 +17,21 @@ RESPONSE_FAULTS = (
     "truncated",
     "cut",
     "hang",
+    "rate_limited_date",
+    "rate_limited_zero",
+    "rate_limited_long",
+    "e503_retry_after",
+    "unauthorized",
+    "missing",
+    "error_in_200",
+    "failure_in_200",
+    "login_redirect",
+    "moved",
+    "country_host",
+    "bom",
+    "gzip",
+    "huge",
+    "endless",
 )
 DATA_FAULTS = (
     "nulls",
@@ -27,9 +42,13 @@ DATA_FAULTS = (
     "stubs",
     "renamed_field",
     "changed_envelope",
+    "repeats",
+    "bookmark_list",
+    "bookmark_renamed",
 )
+PAGE_FAULTS = ("spin", "reload", "login_script", "lead_script", "lead_meta", "lead_302")  # of the HTML page alone
 CDN_FAULTS = ("cdn_slow", "cdn_down", "cdn_head_forbidden")
-FAULTS = RESPONSE_FAULTS + DATA_FAULTS + CDN_FAULTS
+FAULTS = RESPONSE_FAULTS + DATA_FAULTS + PAGE_FAULTS + CDN_FAULTS
 
 MOST_PINS = 16_000  # a pin's number has 14 bits in its id
 _OPTION = re.compile(r"([a-z]+):(\S+)")
@@ -45,7 +64,7 @@ class Options:
     pins: int = 120
     seed: str = ""
     fault: str | None = None
-    at: str = "middle"  # first, middle, last, page (the HTML page), or the number of a result page
+    at: str = "middle"  # first, middle, last, page (the HTML page), pin (PinResource), or the number of a page
     times: int | None = 1  # None: for ever
     end: str | None = None
     latency_ms: int | None = None
@@ -54,6 +73,10 @@ class Options:
     scope: str = "asked"
     embedded: bool = False
     uri: int | None = None  # longest path and query of a GET
+    mix: str | None = None
+    sections: str = "asked"  # apart: a board's own list never has the pins of its sections
+    bare: int = 0
+    hostile: int | None = None  # the port of a trap that the search page tries to reach
 
 
 def parse_options(query: str) -> Options:
@@ -82,11 +105,11 @@ def _option(key: str, value: str) -> tuple[str, object]:
         case "at":
             if value.isdigit():
                 return "at", str(_number(key, value, 1, MOST_PINS))
-            return "at", _one_of(key, value, ("first", "middle", "last", "page"))
+            return "at", _one_of(key, value, ("first", "middle", "last", "page", "pin"))
         case "times":
             return "times", None if value == "always" else _number(key, value, 1, 1_000_000)
         case "end":
-            return "end", _one_of(key, value, ("dash", "none", "y2j"))
+            return "end", _one_of(key, value, ("dash", "none", "y2j", "empty"))
         case "latency":
             return "latency_ms", _number(key, value, 0, 60_000)
         case "gated":
@@ -99,7 +122,17 @@ def _option(key: str, value: str) -> tuple[str, object]:
             return "uri", _number(key, value, 100, 1_000_000)
         case "embedded":
             return "embedded", _one_of(key, value, ("yes", "no")) == "yes"
-    known = "pins, seed, fault, at, times, end, latency, gated, size, scope, embedded, uri"
+        case "mix":
+            return "mix", _one_of(key, value, ("videos", "pins", "pictures"))
+        case "sections":
+            return "sections", _one_of(key, value, ("asked", "apart"))
+        case "bare":
+            return "bare", _number(key, value, 1, MOST_PINS)
+        case "hostile":
+            return "hostile", _number(key, value, 1, 65_535)
+    known = (
+        "pins, seed, fault, at, times, end, latency, gated, size, scope, embedded, uri, mix, sections, bare, hostile"
+    )
     raise BadOption(f"The stand-in knows no option {key!r}. It knows: {known}.")
 
 

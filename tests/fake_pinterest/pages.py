@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from . import feeds
 from .catalogue import Pin, read_pin
 from .clips import best_file
-from .faults import fault_on_html
+from .faults import Unfinished, fault_on_html, wall
 from .feeds import Feed
 from .options import BadOption
 from .origins import Origins, origins_of
@@ -41,16 +41,13 @@ class Pages:
     async def home(self, request: Request) -> Response:
         return _page(request, "home.html", title="A stand-in", query="")
 
-    async def search(self, request: Request) -> Response:
+    async def search(self, request: Request) -> Response | Unfinished:
         scope, query = request.path_params["scope"], request.query_params.get("q", "")
         try:
             feed = feeds.search_feed(query, scope)
         except BadOption as error:
             return PlainTextResponse(str(error), 400)
         self._state.remember(feed)
-        faulty = fault_on_html(self._state, feed)
-        if faulty:
-            return faulty
         options = {
             "query": query,
             "scope": scope,
@@ -61,7 +58,18 @@ class Pages:
             "gated": True,
         }
         props = self._first_page(feed, options, origins_of(request)) if feed.options.embedded else None
-        return self._grid(request, feed.topic, "BaseSearchResource", "www/search/[scope].js", options, query, props)
+        parts = (request, feed.topic, "BaseSearchResource", "www/search/[scope].js", options, query, props)
+        return fault_on_html(self._state, feed, lambda: self._grid(*parts)) or self._grid(*parts)
+
+    async def away(self, request: Request) -> Response:
+        """Leads to any address: for the hostile page."""
+        return RedirectResponse(request.query_params["to"], 302)
+
+    async def attachment(self, request: Request) -> Response:
+        return PlainTextResponse("a file", headers={"Content-Disposition": 'attachment; filename="trap.txt"'})
+
+    async def login(self, request: Request) -> Response:
+        return wall("login_wall")
 
     async def board(self, request: Request) -> Response:
         username, slug = request.path_params["username"], request.path_params["slug"]
@@ -112,13 +120,22 @@ class Pages:
             videos=[_player(video, origins) for video in pin.videos if not video.startswith("https:")],
             props=props,
             relay=None if props else _relay(pin, shown, origins),
+            options=msgspec.json.encode({"pin_id": pin.id}).decode(),
         )
 
     async def short(self, request: Request) -> Response:
-        """`pin.it/<code>` and its two stations; the code is the pin's id in base 36."""
+        """`pin.it/<code>` and its two stations; the code is the pin's id in base 36, or a word."""
         code, origins = request.path_params["code"], origins_of(request)
         if request.url.hostname == "pin.it":
             return RedirectResponse(f"https://api.pinterest.com/url_shortener/{quote(code)}/redirect/", 302)
+        leads = {
+            "board": f"{origins.site}/mia/glazes/",
+            "elsewhere": "https://example.com/pin/1/",
+            "ideas": f"{origins.site}/ideas/",
+            "national": "https://www.pinterest.co.uk/mia/glazes/",
+        }
+        if code in leads:
+            return RedirectResponse(leads[code], 302)
         try:
             pin = read_pin(str(int(code, 36)))
         except ValueError:
@@ -164,8 +181,9 @@ class Pages:
         props: Markup | None = None,
     ) -> Response:
         asked = msgspec.json.encode(options).decode()
+        hostile = feeds.search_feed(query).options.hostile if query else None
         shown = {"resource": resource, "handler": handler, "options": asked, "query": query, "props": props}
-        return _page(request, "grid.html", title=title or "Ideas", **shown)
+        return _page(request, "grid.html", title=title or "Ideas", hostile=hostile, **shown)
 
 
 def _player(signature: str, origins: Origins) -> dict[str, str | None]:

@@ -44,11 +44,12 @@ def page_of(feed: Feed, bookmarks: object, page_size: int) -> Page:
         return Page(number, start, (), cursor_of(feed, start, number + 1), own, False, False, False)
     stop = min(start + size, len(entries))
     last = stop == len(entries)
+    apart = feed.options.end == "empty"  # the end is said by a page of its own, without pins
     return Page(
         number=number,
         start=start,
         entries=entries[start:stop],
-        cursor=end_mark(feed, number) if last else cursor_of(feed, stop, number + 1),
+        cursor=end_mark(feed, number) if last and not apart else cursor_of(feed, stop, number + 1),
         own_cursor=own,
         first=start == 0,
         middle=start <= len(entries) // 2 < stop,
@@ -68,7 +69,7 @@ def end_mark(feed: Feed, number: int) -> str | None:
     kind = feed.options.end or ("dash", "dash", "dash", "y2j", "y2j", "none")[feed.tag // 4 % 6]
     if kind == "none" and not feed.options.end and number == 1:
         kind = "dash"  # py3-pinterest, unmodified, gives nothing of an only page without a cursor
-    return {"dash": END_DASH, "y2j": END_Y2J, "none": None}[kind]
+    return {"dash": END_DASH, "y2j": END_Y2J, "none": None, "empty": END_DASH}[kind]
 
 
 def _gap_before(feed: Feed, number: int, start: int) -> bool:

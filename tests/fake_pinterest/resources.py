@@ -17,7 +17,20 @@ from starlette.types import Receive, Scope, Send
 
 from . import feeds
 from .catalogue import read_pin
-from .faults import Unfinished, amiss_page, amiss_results, broken, changed_envelope, error_response, fault_at, refusal
+from .faults import (
+    Endless,
+    Unfinished,
+    amiss_envelope,
+    amiss_page,
+    amiss_results,
+    broken,
+    changed_envelope,
+    error_response,
+    fault_at,
+    fault_on_pin,
+    redirected,
+    refusal,
+)
 from .feeds import MODULE, Feed
 from .options import BadOption
 from .origins import Origins, origins_of
@@ -26,7 +39,7 @@ from .pins import board_json, detailed_pin, person_json, search_pin, story_modul
 from .state import State
 
 Options = dict[str, Any]
-Answer = Response | Unfinished
+Answer = Response | Unfinished | Endless
 
 
 class Refused(Exception):
@@ -47,16 +60,16 @@ class Resources:
             "BoardSectionPinsResource": self._section_feed,
             "UserPinsResource": lambda options: feeds.user_feed(_text(options, "username"), "saved"),
             "UserActivityPinsResource": lambda options: feeds.user_feed(_text(options, "username"), "created"),
-            "RelatedPinFeedResource": lambda options: feeds.related_feed(_text(options, "pin", "pin_id")),
+            "RelatedPinFeedResource": _related_feed,
             "RelatedModulesResource": lambda options: feeds.related_feed(_text(options, "pin_id", "pin")),
         }
         self._things: dict[str, Callable[[Options, Origins], Any]] = {
             "PinResource": self._pin,
             "BoardResource": self._board,
             "BoardSectionResource": _section,
-            "BoardSectionsResource": _sections,
+            "BoardSectionsResource": self._sections,
             "BoardsResource": _boards,
-            "UserResource": lambda options, origins: person_json(_text(options, "username"), origins),
+            "UserResource": _user,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,9 +96,12 @@ class Resources:
         if feed and feed.options.uri and len(request.url.path + request.url.query) > feed.options.uri:
             raise Refused(414, 1, "URI Too Long")
         if feed:
-            return self._page(name, options, feed, origins)
+            return self._page(request, name, options, feed, origins)
         if name in self._things:
-            return _json(_envelope(name, options, self._things[name](options, origins), None))
+            envelope = _envelope(name, options, self._things[name](options, origins), None)
+            fault = self._fault_on_pin(options) if name == "PinResource" else None
+            spoilt = (refusal(fault) or broken(fault, msgspec.json.encode(envelope))) if fault else None
+            return spoilt or _json(envelope)
         raise Refused(404, 11, f"No such resource: {name}")
 
     def _feed_of(self, name: str, options: Options) -> Feed | None:
@@ -101,11 +117,15 @@ class Resources:
         self._state.remember(feed)
         return feed
 
-    def _page(self, name: str, options: Options, feed: Feed, origins: Origins) -> Answer:
+    def _fault_on_pin(self, options: Options) -> str | None:
+        pin = read_pin(_text(options, "id"))
+        return fault_on_pin(self._state, self._state.feed(pin.ids.tag), pin.id) if pin else None
+
+    def _page(self, request: Request, name: str, options: Options, feed: Feed, origins: Origins) -> Answer:
         page = page_of(feed, options.get("bookmarks"), _page_size(options))
         asked_gated = options.get("gated") is True
-        fault = fault_at(self._state, feed, page, asked_gated)
-        refused = refusal(fault) if fault else None
+        fault = fault_at(self._state, feed, page, asked_gated) if "moved" not in request.query_params else None
+        refused = (refusal(fault) or redirected(fault, request)) if fault else None
         if refused:
             return refused
         page = amiss_page(fault, feed, page)
@@ -114,13 +134,15 @@ class Resources:
         if fault == "changed_envelope":
             return _json(changed_envelope(results, page.cursor))
         data = {"results": results, "nag": None} if name == "BaseSearchResource" else results
-        envelope = _envelope(name, options, data, page)
+        envelope = amiss_envelope(fault, _envelope(name, options, data, page))
         spoilt = broken(fault, msgspec.json.encode(envelope)) if fault else None
         return spoilt or _json(envelope)
 
     def _results(self, feed: Feed, page: Page, origins: Origins, gated: bool) -> list[Any]:
         return [
-            story_module(n) if entry == MODULE else shown_pin(entry, feed.topic, origins, gated)
+            story_module(n)
+            if entry == MODULE
+            else shown_pin(entry, feed.topic, origins, gated or bool(feed.options.bare and n % feed.options.bare == 0))
             for n, entry in enumerate(page.entries, page.start)
         ]
 
@@ -139,8 +161,16 @@ class Resources:
         feed = feeds.feed_of_board(_text(options, "board_id"))
         if feed is None:
             return None
-        hides = options.get("filter_section_pins") is True
-        return replace(self._state.board(feed), part=0 if hides else None)
+        feed = self._state.board(feed)
+        hides = options.get("filter_section_pins") is True or feed.options.sections == "apart"
+        return replace(feed, part=0 if hides else None)
+
+    def _sections(self, options: Options, origins: Origins) -> Any:
+        board = self._state.board(_found(feeds.feed_of_board(_text(options, "board_id"))))
+        parts = [replace(board, key=f"{board.key}/{n}", part=n) for n in range(1, len(feeds.SECTIONS) + 1)]
+        for part in parts:
+            self._state.remember(part)
+        return [_section_json(part, None) for part in parts]
 
     def _section_feed(self, options: Options) -> Feed | None:
         feed = feeds.feed_of_board(_text(options, "section_id"))
@@ -158,9 +188,17 @@ def _boards(options: Options, origins: Origins) -> Any:
     return [board_json(_text(options, "username"), slug, origins) for slug in ("slow-crafts", "studio-notes")]
 
 
-def _sections(options: Options, origins: Origins) -> Any:
-    feed = _found(feeds.feed_of_board(_text(options, "board_id")))
-    return [_section_json(replace(feed, part=part), None) for part in range(1, len(feeds.SECTIONS) + 1)]
+def _user(options: Options, origins: Origins) -> Any:
+    username = _text(options, "username")
+    if username in (feeds.GHOST, feeds.GONE[0]):
+        raise Refused(404, 30, "User not found.")
+    return person_json(username, origins)
+
+
+def _related_feed(options: Options) -> Feed | None:
+    """Of one pin in four it knows nothing, and RelatedModulesResource all."""
+    pin = _text(options, "pin", "pin_id")
+    return feeds.related_feed(pin) if not feeds.is_related_by_modules_alone(pin) else None
 
 
 def _section(options: Options, origins: Origins) -> Any:

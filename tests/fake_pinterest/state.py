@@ -22,6 +22,7 @@ class State:
         self.recent: deque[dict[str, Any]] = deque(maxlen=_KEPT_REQUESTS)
         self._used: Counter[str] = Counter()
         self._topics: OrderedDict[int, str] = OrderedDict()
+        self._feeds: OrderedDict[int, Feed] = OrderedDict()
         self._boards: OrderedDict[str, Feed] = OrderedDict()
         self._turns = 0
         self._started = time.monotonic()
@@ -55,13 +56,17 @@ class State:
     def remember(self, feed: Feed) -> None:
         """A feed's topic, for the titles of its pins, and a board's faults, which its id does not tell."""
         self._topics[feed.tag] = feed.topic
+        self._feeds[feed.tag] = feed
         self._boards[feed.board_id] = feed
-        for kept in (self._topics, self._boards):
+        for kept in (self._topics, self._feeds, self._boards):
             if len(kept) > _KEPT_FEEDS:
                 kept.popitem(last=False)
 
     def topic(self, tag: int) -> str:
         return self._topics.get(tag, "")
+
+    def feed(self, tag: int) -> Feed | None:
+        return self._feeds.get(tag)
 
     def board(self, feed: Feed) -> Feed:
         return self._boards.get(feed.board_id, feed)

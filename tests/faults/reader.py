@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import httpx2
 
 from libs.common.messages import SearchRequest
-from services.crawler import pinterest
+from services.crawler import listing, pinterest
 from services.crawler.crawl import Report
 from services.crawler.envelope import read_envelope
 from services.crawler.extract import extract
@@ -26,7 +26,7 @@ class Reader:
         number = 0
         async with httpx2.AsyncClient(base_url=self.origin, trust_env=False) as site:
             while number == 0 or not pinterest.is_end(bookmark):
-                asked = pinterest.search(request.query, bookmark)
+                asked = listing.of_search(request.query).asked(bookmark)
                 answer = await site.get(asked.path, headers=asked.headers)
                 envelope = read_envelope(answer.json())
                 found = extract(envelope.results, session=request.session, site=self.origin)

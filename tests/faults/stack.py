@@ -12,17 +12,16 @@ import pytest
 from libs.client.local import LocalOptions, LocalStack
 from libs.common import subjects
 from libs.common.bus import Bus
-from tests.faults.system import PATIENT_S
+from tests.patient import MOST_PATIENT
 
 ACK_WAIT_S = 4.0
 DRAIN_S = 1.0
-PACE = {"REQUESTS_PER_SECOND": "50", "SITE_REQUESTS_PER_SECOND": "50", "REQUEST_TIMEOUT_S": str(PATIENT_S)}
 
 
 @asynccontextmanager
 async def shared_stack(origin: str, **options: Any) -> AsyncIterator[LocalStack]:
     """A stack whose messages wait for ACK_WAIT_S where their worker has died, and whose services drain for DRAIN_S."""
-    environ = {**PACE, "DRAIN_TIMEOUT_S": str(DRAIN_S), **options.pop("environ", {})}
+    environ = {**MOST_PATIENT, "DRAIN_TIMEOUT_S": str(DRAIN_S), **options.pop("environ", {})}
     wanted: dict[str, Any] = {"crawlers": 2, "transformers": 2, "dedups": 2, **options}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("libs.common.streams.ACK_WAIT_S", ACK_WAIT_S)

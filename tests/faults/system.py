@@ -24,12 +24,12 @@ from services.gateway.settings import GatewaySettings
 from services.transformer import __main__ as transformer
 from services.transformer.settings import TransformerSettings
 from tests.faults.reader import Reader
+from tests.patient import PATIENT_S
 
 SERVICES = ("gateway", "crawler", "transformer", "dedup")
 READY_S = 20.0
 STOP_S = 20.0
 POLL_S = 0.02
-PATIENT_S = 20.0  # for the CDN, which shares this machine's processors with all else
 
 
 class System:
@@ -129,7 +129,12 @@ class System:
                     await await_streams(bus)
                     await work(bus, settings, stop, Reader(self.origin).read, lambda: True)
             case "transformer":
-                patient: dict[str, Any] = {"site_requests_per_second": 50, "request_timeout_s": PATIENT_S}
+                patient: dict[str, Any] = {
+                    "site_requests_per_second": 50,
+                    "request_timeout_s": PATIENT_S,
+                    "item_timeout_s": 5 * PATIENT_S,
+                    "site_wait_s": PATIENT_S,
+                }
                 await transformer.serve(TransformerSettings(**patient, **site, **common), stop)
             case "dedup":
                 await dedup.serve(DedupSettings(**common), stop)

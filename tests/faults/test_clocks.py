@@ -17,8 +17,8 @@ from libs.common.messages import Reason, RequestRecord
 from libs.common.session_log import SessionLog
 from libs.common.settings import Settings
 from tests.fake_pinterest import RunningSite
-from tests.faults.system import PATIENT_S
 from tests.faults.watch import Watch
+from tests.patient import MOST_PATIENT
 
 SKEW_S = 600
 DEADLINE_S = 14.0
@@ -40,10 +40,8 @@ async def stack(site: RunningSite) -> AsyncIterator[LocalStack]:
         site_url=site.origin,
         media_hosts=urlsplit(site.origin).netloc,
         environ={
-            "REQUESTS_PER_SECOND": "50",
-            "SITE_REQUESTS_PER_SECOND": "50",
+            **MOST_PATIENT,
             "SESSION_DEADLINE_S": str(DEADLINE_S),
-            "REQUEST_TIMEOUT_S": str(PATIENT_S),
         },
         environ_of={"gateway": skewed(SKEW_S), "transformer": skewed(SKEW_S), "dedup": skewed(-SKEW_S)},
     )

@@ -17,8 +17,9 @@ from libs.client.broker import Broker, free_port
 from libs.client.local import ServiceProcess
 from libs.common import subjects
 from tests.fake_pinterest import RunningSite
-from tests.faults.system import PATIENT_S, System
+from tests.faults.system import System
 from tests.faults.watch import Watch
+from tests.patient import MOST_PATIENT
 from tests.wait import wait_for, wait_until
 
 USERS = ("tests", "gateway", "crawler", "transformer", "dedup")
@@ -63,7 +64,7 @@ async def test_a_refused_permission_is_named_turns_the_service_unready_and_loses
         "HEALTH_PORT": str(port),
         "SITE_URL": site.origin,
         "MEDIA_HOSTS": urlsplit(site.origin).netloc,
-        "REQUEST_TIMEOUT_S": str(PATIENT_S),
+        **MOST_PATIENT,
     }
     ready_url = f"http://127.0.0.1:{port}/readyz"
     transformer = ServiceProcess("transformer", 0, environ, ready_url, log)

@@ -24,6 +24,7 @@ from tests.e2e.answer import assert_right
 from tests.fake_pinterest import RunningSite, expected_results
 from tests.faults.system import System
 from tests.faults.watch import Watch, replay
+from tests.patient import PATIENT
 
 HERE = Path(__file__).parent
 ROOM = 4096  # of the broker's largest message, for headers
@@ -226,7 +227,7 @@ async def test_an_item_that_kills_its_handler_is_given_up_and_nothing_else_is(si
     options = LocalOptions(
         site_url=site.origin,
         media_hosts=urlsplit(site.origin).netloc,
-        environ={"REQUESTS_PER_SECOND": "50", "SITE_REQUESTS_PER_SECOND": "50"},
+        environ=PATIENT,
         environ_of={service: environ},
     )
     async with LocalStack(options) as stack:

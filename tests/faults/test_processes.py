@@ -20,8 +20,8 @@ from libs.common.bus import Bus, connect
 from libs.common.settings import Settings
 from tests.fake_pinterest import RunningSite
 from tests.faults.stack import ACK_WAIT_S, DRAIN_S, leases, left, shared_stack
-from tests.faults.system import PATIENT_S
 from tests.faults.watch import Watch
+from tests.patient import PATIENT_S
 from tests.wait import wait_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -10,8 +10,9 @@ import pytest
 from libs.client.broker import Broker
 from libs.client.local import LocalOptions, LocalStack
 from tests.fake_pinterest import RunningSite
-from tests.faults.stack import DRAIN_S, PACE
+from tests.faults.stack import DRAIN_S
 from tests.faults.watch import Watch
+from tests.patient import MOST_PATIENT
 from tests.tcp_proxy import TcpProxy
 
 ENDING_S = 9.0  # beyond the drain: what is told to the broker in vain, the browser's end, on a busy machine
@@ -26,7 +27,7 @@ async def test_services_that_cannot_reach_their_broker_stop_in_time_all_the_same
         options = LocalOptions(
             site_url=site.origin,
             media_hosts=urlsplit(site.origin).netloc,
-            environ={**PACE, "DRAIN_TIMEOUT_S": str(DRAIN_S)},
+            environ={**MOST_PATIENT, "DRAIN_TIMEOUT_S": str(DRAIN_S)},
             restart=False,
         )
         async with LocalStack(options) as stack:

@@ -14,6 +14,7 @@ from libs.common.bus import connect
 from libs.common.settings import Settings
 from tests.e2e.answer import assert_right
 from tests.fake_pinterest import RunningSite, expected_results
+from tests.patient import PATIENT
 
 HERE = Path(__file__).parent
 
@@ -26,7 +27,7 @@ async def test_messages_with_more_fields_than_are_known_change_nothing(
     options = LocalOptions(
         site_url=site.origin,
         media_hosts=urlsplit(site.origin).netloc,
-        environ={"REQUESTS_PER_SECOND": "50", "SITE_REQUESTS_PER_SECOND": "50"},
+        environ=PATIENT,
         environ_of={service: {"PYTHONPATH": f"{HERE / 'later'}:{HERE.parents[1]}"} for service in later},
     )
     async with LocalStack(options) as stack:

@@ -9,7 +9,7 @@ from services.crawler.browser import Browser
 from services.crawler.failure import CrawlFailed
 from services.crawler.reading import PageRead, read
 from services.crawler.settings import CrawlerSettings
-from tests.fake_pinterest.expected import expected_results
+from tests.fake_pinterest.expected import Expected, expected_results
 from tests.fake_pinterest.running import RunningSite
 
 Strategy = Literal["auto", "feed", "page"]
@@ -20,8 +20,8 @@ def settings(site: RunningSite, strategy: Strategy = "auto", **more: object) -> 
     return CrawlerSettings(site_url=site.origin, media_hosts=("127.0.0.1",), **fields)  # type: ignore[arg-type]
 
 
-def request(query: str) -> SearchRequest:
-    return SearchRequest(session="s" * 32, query=query, result_limit=50, requested_at=0.0)
+def request(query: str, url: str | None = None) -> SearchRequest:
+    return SearchRequest(session="s" * 32, query=query, result_limit=50, requested_at=0.0, url=url)
 
 
 class Crawl:
@@ -36,9 +36,9 @@ class Crawl:
     async def report(self, state: str, waiting_for: str | None, waiting_until: float | None) -> None:
         self.reports.append((state, waiting_for, waiting_until))
 
-    async def run(self, browser: Browser, query: str) -> Crawl:
+    async def run(self, browser: Browser, query: str, url: str | None = None) -> Crawl:
         try:
-            async for page in read(browser, request(query), self.report):
+            async for page in read(browser, request(query, url), self.report):
                 self.pages.append(page)
                 for media in page.media:
                     known = self.media.setdefault(media.item, media)
@@ -53,8 +53,11 @@ class Crawl:
 
 
 def assert_all_found(got: Crawl, query: str) -> None:
-    expected = expected_results(query)
-    items = {item: video for video in expected.videos for item in video.items}
+    assert_found(got, expected_results(query))
+
+
+def assert_found(got: Crawl, *expected: Expected) -> None:
+    items = {item: video for one in expected for video in one.videos for item in video.items}
     assert got.failed is None
     assert got.media.keys() == items.keys()
     for item, media in got.media.items():

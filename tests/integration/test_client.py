@@ -78,6 +78,18 @@ async def test_videos_come_as_an_asynchronous_iterator() -> None:
     assert got == [{"operation": "initiate_extraction", "parameters": {"search_query": "pots", "result_limit": 7}}]
 
 
+async def test_an_address_is_asked_for_instead_of_a_topic() -> None:
+    async def answer(connection: ServerConnection, operation: dict[str, Any], _n: int) -> None:
+        await send(connection, Accepted(session_id="s", sequence=1), completed())
+
+    async with gateway(answer) as (url, got):
+        assert [found async for found in Client(url).search(url="https://pin.it/abc", limit=7)] == []
+    assert got[0]["parameters"] == {"url": "https://pin.it/abc", "result_limit": 7}
+    for topic, address in ((None, None), ("pots", "https://pin.it/abc")):
+        with pytest.raises(TypeError, match="a topic or a url"):
+            Client(url).search(topic, url=address)
+
+
 @pytest.mark.parametrize("code", [1001, 1011, 4008, 4012, None])
 async def test_a_lost_connection_is_made_again_and_the_session_resumed(code: int | None) -> None:
     async def answer(connection: ServerConnection, operation: dict[str, Any], n: int) -> None:

@@ -161,6 +161,19 @@ async def test_a_session_goes_from_accepted_to_completed(gateway: Gateway, log: 
     assert completed["summary"]["first_video_s"] >= 0
 
 
+async def test_an_address_is_handed_on_instead_of_a_topic(log: SessionLog) -> None:
+    gateway = Gateway(log, GatewaySettings(site_url="http://127.0.0.1:8800"))
+    async with gateway.server, connect(gateway.url) as client:
+        for url in ("http://127.0.0.1:8800/mia/glazes/", "https://de.pinterest.com/pin/12/#related"):
+            parameters = {"url": f" {url} ", "result_limit": 3}
+            await client.send(json.dumps({"operation": "initiate_extraction", "parameters": parameters}))
+            session = (await receive_event(client, "accepted"))["session_id"]
+            stored = await log.bus.last(subjects.SEARCHES, subjects.search(session))
+            assert stored is not None
+            handed_on = decode(stored.body, SearchRequest)
+            assert (handed_on.query, handed_on.url, handed_on.result_limit) == ("", url, 3)
+
+
 async def test_bad_input_is_answered_by_field_and_the_connection_lives_on(gateway: Gateway) -> None:
     def asked(**parameters: Any) -> str:
         return json.dumps({"operation": "initiate_extraction", "parameters": parameters})
@@ -172,6 +185,8 @@ async def test_bad_input_is_answered_by_field_and_the_connection_lives_on(gatewa
         ("x" * 1_000_000, "message"),
         (asked(search_query="x" * 1_000_000), "parameters.search_query"),
         (asked(), "parameters.search_query"),
+        (asked(url="https://example.com/mia/"), "parameters.url"),
+        (asked(url="https://pin.it/a", search_query="x"), "parameters.url"),
         (asked(search_query="x", result_limit=0), "parameters.result_limit"),
         (asked(search_query="x", result_limit=-1), "parameters.result_limit"),
         (asked(search_query="x", result_limit=10**9), "parameters.result_limit"),

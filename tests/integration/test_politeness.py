@@ -50,8 +50,8 @@ async def pods(bus: Bus, nats_url: str, site: RunningSite) -> AsyncIterator[list
 class Told(Crawl):
     """A crawl under a session id of its own."""
 
-    async def run(self, browser: Browser, query: str) -> Crawl:
-        wanted = msgspec.structs.replace(request(query), session=secrets.token_hex(16))
+    async def run(self, browser: Browser, query: str, url: str | None = None) -> Crawl:
+        wanted = msgspec.structs.replace(request(query, url), session=secrets.token_hex(16))
         try:
             async for page in reading.read(browser, wanted, self.report):
                 self.pages.append(page)

@@ -105,7 +105,12 @@ async def test_the_real_host_names_are_reached_through_the_proxy_and_trusted_by_
         expected = expected_results(query).by_id()
         assert [text for video in given if (text := wrong(video, expected))] == []
         assert site.state.connects["v1.pinimg.com"] > 0
-        assert set(site.state.connects) <= {"www.pinterest.com", "v1.pinimg.com", "v.pinimg.com"}
+        assert set(site.state.connects) <= {
+            "www.pinterest.com",
+            "widgets.pinterest.com",
+            "v1.pinimg.com",
+            "v.pinimg.com",
+        }
 
 
 async def test_without_the_ca_file_nothing_is_verified_and_nothing_is_lost() -> None:

@@ -10,12 +10,15 @@ const GHOSTS = 6;
 
 const KINDS = { mp4: "MP4", hls: "HLS", embed: "Embed" };
 const CODECS = { h264: "H.264", hevc: "HEVC", av1: "AV1" };
-const FIELDS = { "parameters.search_query": "query", "parameters.result_limit": "limit" };
+const FIELDS = { "parameters.search_query": "query", "parameters.url": "query", "parameters.result_limit": "limit" };
+// What is meant as an address: it has a scheme, or a path on a host of Pinterest (libs/common/source.py).
+const ADDRESS = /^(?:[a-z][a-z0-9+.-]*:\/\/|(?:(?:[a-z0-9-]+\.)*pinterest\.(?:com|info|[a-z]{2}|com?\.[a-z]{2})|pin\.it)\/+[^\s/])\S*$/i;
 const FAILURES = {
   rate_limited: "The site asks for fewer requests. Wait some minutes, then search again.",
   blocked: "The site refuses requests from this network. Try again later or from another network.",
   login_required: "The site shows this only to people who are logged in.",
   upstream_changed: "The site has changed its format, so nothing could be read. A newer version is needed.",
+  not_found: "There is nothing at this address, or it is private.",
   unreachable: "The site cannot be reached from the server. Check its network and proxy.",
   browser_failed: "The browser on the server failed. Its log says why; `pinstream doctor` checks the installation.",
   failed: "The search failed. The server's log says why.",
@@ -175,7 +178,8 @@ function opened() {
   } else {
     run.asked = true;
     run.askedAt = performance.now();
-    line.send("initiate_extraction", { search_query: run.query, result_limit: run.limit });
+    const asked = ADDRESS.test(run.query) ? { url: run.query } : { search_query: run.query };
+    line.send("initiate_extraction", { ...asked, result_limit: run.limit });
   }
 }
 
@@ -268,7 +272,8 @@ function completed({ sequence, reason, summary, message }) {
   if (!ending) notify(message ? sentence(message) : FAILURES[reason] ?? FAILURES.failed);
   tell(ending ? "done" : "failed", ending ?? `Ended: ${String(reason).replaceAll("_", " ")}`);
   if (!run.videos.size && ending) {
-    ui.empty.textContent = reason === "exhausted" ? "The site has no videos on this topic. Try other words." : "No video was found.";
+    const none = ADDRESS.test(run.query) ? "There are no videos at this address." : "The site has no videos on this topic. Try other words.";
+    ui.empty.textContent = message ? sentence(message) : reason === "exhausted" ? none : "No video was found.";
     ui.empty.hidden = false;
   }
   count();
@@ -279,7 +284,8 @@ function completed({ sequence, reason, summary, message }) {
 
 function failed({ id, code, message, field, retry_after_s: wait }) {
   const later = wait ? ` Try again in ${seconds(wait)}.` : "";
-  const text = sentence(message.replace(/^search_query\b/, "the topic").replace(/^result_limit\b/, "the limit")) + later;
+  const names = { search_query: "the topic", url: "the address", result_limit: "the limit" };
+  const text = sentence(message.replace(/^(search_query|url|result_limit)\b/, (name) => names[name])) + later;
   if (code === "unknown_session" || code === "expired") {
     forget();
     abandon("This search is no longer kept. Start it again.");

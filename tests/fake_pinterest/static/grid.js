@@ -161,8 +161,9 @@
   addEventListener("scroll", () => { draw(); if (near()) load(); }, { passive: true });
 
   const embedded = document.getElementById("__PWS_INITIAL_PROPS__");
-  if (embedded) {
-    const first = Object.values(JSON.parse(embedded.textContent).initialReduxState.resources.BaseSearchResource)[0];
+  const searches = embedded && JSON.parse(embedded.textContent).initialReduxState.resources?.BaseSearchResource;
+  if (searches) {
+    const first = Object.values(searches)[0];
     show(first.data.results);
     turn(first.nextBookmark);
   } else {

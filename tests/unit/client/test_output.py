@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from libs.client.output import CSV_COLUMNS, Format, LineRenderer, TableRenderer, duration_of, size_of
+from libs.client.output import CSV_COLUMNS, Format, LineRenderer, TableRenderer, duration_of, size_of, summary_of
 from libs.common.frames import Completed, Progress, Summary
 from libs.common.messages import Kind, Pin, Reason, Video
 
@@ -28,6 +28,15 @@ def test_sizes_and_durations_are_for_people() -> None:
     assert size_of(VIDEO) == "720x1280 1.2 MB"
     assert duration_of(VIDEO) == "1:05"
     assert (size_of(BARE), duration_of(BARE)) == ("-", "-")
+
+
+def test_what_was_seen_before_or_passed_over_is_told_where_there_is_any() -> None:
+    def words(**more: int) -> dict[str, str]:
+        summary = Summary(found=1, repeats=0, unavailable=0, items=1, **more)
+        return summary_of(Completed(session_id="s", sequence=1, reason=Reason.LIMIT, summary=summary))
+
+    assert words().keys().isdisjoint({"seen before", "passed over by filters"})
+    assert words(seen=3, filtered=4).items() >= {"seen before": "3", "passed over by filters": "4"}.items()
 
 
 def test_each_line_is_a_whole_record() -> None:

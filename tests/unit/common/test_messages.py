@@ -97,3 +97,9 @@ def test_all_messages_are_frozen() -> None:
     media = RawMedia(session="s", item="1-0", signature="ab", pin=messages.Pin())
     with pytest.raises(AttributeError):
         media.item = "2-0"  # type: ignore[misc]
+
+
+def test_what_was_not_found_is_a_failure_with_a_reason_of_its_own() -> None:
+    record = decode((GOLDEN / "CrawledRecord.1-not-found.json").read_bytes(), CrawledRecord)
+    assert record.reason is Reason.NOT_FOUND
+    assert record.reason.failed

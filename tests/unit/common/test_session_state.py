@@ -44,6 +44,23 @@ def test_a_session_completes_where_the_count_and_the_outcomes_meet() -> None:
         assert (state.videos, state.repeats, state.unavailable) == (1, 1, 1)
 
 
+def test_what_was_seen_before_and_what_is_filtered_are_counted_apart_and_end_a_session_too() -> None:
+    seen = RepeatRecord(item="2-0", signature="x", seen=True)
+    low = UnavailableRecord(item="3-0", reason="filtered: min_height", filtered=True)
+    progress = ProgressRecord(state="crawling", filtered=40)
+    state = fold(REQUEST, progress, video("1-0"), seen, low)
+    assert (state.passed_over, state.filtered) == (40, 41)
+    state = fold(REQUEST, progress, video("1-0"), seen, low, CrawledRecord(reason=Reason.LIMIT, items=3, filtered=44))
+    assert state.complete
+    assert (state.videos, state.repeats, state.unavailable, state.seen, state.filtered) == (1, 0, 0, 1, 45)
+
+
+def test_a_filtered_item_that_turns_out_to_be_as_asked_is_a_video_alone() -> None:
+    low = UnavailableRecord(item="1-0", reason="filtered: min_height", filtered=True)
+    state = fold(REQUEST, low, video("1-0"), CrawledRecord(reason=Reason.EXHAUSTED, items=1))
+    assert (state.videos, state.unavailable, state.filtered) == (1, 0, 0)
+
+
 def test_a_session_with_no_items_completes_when_the_crawl_is_over() -> None:
     assert fold(REQUEST, CrawledRecord(reason=Reason.EXHAUSTED, items=0)).completed_at == 2
 

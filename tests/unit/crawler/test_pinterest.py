@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from libs.common.messages import Reason
-from services.crawler import pinterest
+from services.crawler import listing, pinterest
 from services.crawler.failure import Refused
 from services.crawler.pinterest import Answer
 
@@ -21,7 +21,7 @@ def refused(answer: Answer) -> Refused:
 
 
 def test_a_search_asks_for_full_pins_with_the_headers_that_the_site_requires() -> None:
-    asked = pinterest.search("ceramic glaze & co", "c1")
+    asked = listing.of_search("ceramic glaze & co").asked("c1")
     words = parse_qs(urlsplit(asked.path).query)
     options = json.loads(words["data"][0])["options"]
     assert (options["query"], options["scope"], options["gated"]) == ("ceramic glaze & co", "videos", False)
@@ -86,6 +86,6 @@ def test_the_pages_own_request_is_made_to_ask_for_full_pins() -> None:
     url = "https://x/resource/BaseSearchResource/get/?" + "source_url=%2Fsearch%2F&data=" + json.dumps(data)[1:-1]
     plain = pinterest.ungated("https://x/resource/BaseSearchResource/get/?a=1&data=%7Bnot")
     assert parse_qs(urlsplit(plain).query) == {"a": ["1"], "data": ["{not"]}
-    assert pinterest.is_search(url)
+    assert listing.of_search("x").is_asked_by(url)
     changed = pinterest.ungated(f"https://x/resource/BaseSearchResource/get/?data={data}")
     assert json.loads(parse_qs(urlsplit(changed).query)["data"][0])["options"] == {"gated": False, "query": "a b"}

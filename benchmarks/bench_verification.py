@@ -1,0 +1,233 @@
+"""Does verification keep pace with 50 sessions?
+
+    python -m benchmarks.bench_verification [--seconds 20] [--rate 42] [--latencies 20,80] [--scenarios …] [--save NAME]
+
+Raw media of 50 searches of the stand-in come as crawls that find 50 new videos a minute each would emit them: 42 new
+videos a second and their re-pins, evenly, whether or not those before are done. The resolver runs as the service runs
+it, `ITEMS` at once; the stand-in is a process of its own.
+
+Scenarios: `steady` all is well · `top` as fast as it goes · `slow` each answer of the CDN comes after 3 s · `down` each
+is 503 · `dead_host` half of the sessions' media are on a host that takes connections and never answers.
+
+The baseline of a run is one bare HEAD a video by the same HTTP library and client settings, at the same arrivals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import httpx2
+import structlog
+import uvloop
+
+from benchmarks.corpus import moved, of_sessions
+from libs.common.messages import RawMedia
+from services.transformer import egress
+from services.transformer.resolver import Resolver
+from services.transformer.settings import TransformerSettings
+from tests.fake_pinterest.running import RunningSite, running_site
+
+SESSIONS = 50
+RESULTS = Path(__file__).parent / "results"
+FAULTS = {"slow": "fault:cdn_slow", "down": "fault:cdn_down times:always"}
+Work = Callable[[RawMedia], Awaitable[str]]
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """In milliseconds."""
+    if len(values) < 2:
+        return {}
+    cuts = quantiles(values, n=100, method="inclusive")
+    named = {"p50": cuts[49], "p99": cuts[98], "max": max(values)}
+    return {name: round(value * 1000, 1) for name, value in named.items()}
+
+
+async def at_rate(items: list[RawMedia], per_second: float, slots: int, work: Work) -> list[tuple[float, str]]:
+    """Each item's time from arrival to its end, and what came of it."""
+    free = asyncio.Semaphore(slots)
+    done: list[tuple[float, str]] = [(0.0, "")] * len(items)
+    started = time.perf_counter()
+
+    async def one(n: int, item: RawMedia) -> None:
+        due = started + n / per_second
+        await asyncio.sleep(max(due - time.perf_counter(), 0.0))
+        async with free:
+            what = await work(item)
+        done[n] = (time.perf_counter() - due, what)
+
+    async with asyncio.TaskGroup() as group:
+        for n, item in enumerate(items):
+            group.create_task(one(n, item))
+    return done
+
+
+async def top_rate(items: list[RawMedia], slots: int, work: Work) -> float:
+    """Items a second with `slots` under way all the time, over the middle of the run."""
+    free = asyncio.Semaphore(slots)
+    ends: list[float] = []
+
+    async def one(item: RawMedia) -> None:
+        async with free:
+            await work(item)
+        ends.append(time.perf_counter())
+
+    async with asyncio.TaskGroup() as group:
+        for item in items:
+            group.create_task(one(item))
+    first, last = len(ends) // 10, len(ends) * 8 // 10
+    return (last - first) / (ends[last] - ends[first])
+
+
+@asynccontextmanager
+async def black_hole() -> AsyncIterator[str]:
+    """The address of a host that takes every connection and answers nothing."""
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0, backlog=1024)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def requests_seen(site: RunningSite) -> dict[str, int]:
+    """What the stand-in was asked since the last call, by kind."""
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        seen: dict[str, Any] = (await client.get(f"{site.origin}/_stand_in/requests")).json()
+        await client.delete(f"{site.origin}/_stand_in/requests")
+    return {kind: count for kind, count in seen.items() if kind not in ("total", "statuses", "_stand_in", "stand_in")}
+
+
+async def resolve_all(settings: TransformerSettings, items: list[RawMedia], rate: float | None) -> dict[str, Any]:
+    """One scenario's measures of the resolver; `rate` None: as fast as it goes."""
+    async with Resolver(settings) as resolver:
+
+        async def work(item: RawMedia) -> str:
+            direct = await resolver.resolve(item)
+            if direct.video is None:
+                return f"unavailable: {direct.unavailable}"
+            return f"{direct.video.kind}{'' if direct.video.verified else ', unverified'}"
+
+        cpu = time.process_time()
+        if rate is None:
+            top = await top_rate(items, settings.items, work)
+            return {"top_items_a_s": round(top, 1), "cpu_ms_an_item": cpu_ms(cpu, len(items))}
+        done = await at_rate(items, rate, settings.items, work)
+        found: dict[str, Any] = {"cpu_ms_an_item": cpu_ms(cpu, len(items))}
+    first = first_of_each(items)
+    found["ms"] = percentiles([done[n][0] for n in first])
+    kinds = sorted({what for _, what in done})
+    found["outcomes"] = {
+        kind: {"videos": sum(done[n][1] == kind for n in first)}
+        | percentiles([done[n][0] for n in first if done[n][1] == kind])
+        for kind in kinds
+    }
+    found["_done"] = done
+    return found
+
+
+async def bare_heads(settings: TransformerSettings, items: list[RawMedia], rate: float) -> dict[str, Any]:
+    """The baseline: one HEAD of the first address of each video."""
+    items = [items[n] for n in first_of_each(items)]
+    async with egress.client(settings) as client:
+
+        async def work(item: RawMedia) -> str:
+            return str((await client.head(item.variants[0].url)).status_code)
+
+        cpu = time.process_time()
+        done = await at_rate(items, rate, settings.probes_per_host, work)
+        return {"cpu_ms_an_item": cpu_ms(cpu, len(items)), "ms": percentiles([took for took, _ in done])}
+
+
+def cpu_ms(since: float, items: int) -> float:
+    return round((time.process_time() - since) * 1000 / items, 2)
+
+
+def first_of_each(items: list[RawMedia]) -> list[int]:
+    """Where each video comes for the first time."""
+    places: dict[str, int] = {}
+    for n, item in enumerate(items):
+        places.setdefault(item.signature, n)
+    return list(places.values())
+
+
+async def scenario(name: str, latency_ms: int, seconds: float, rate: float) -> dict[str, Any]:
+    distinct = int(seconds * rate)
+    with running_site(latency_ms=latency_ms, cdn_latency_ms=latency_ms) as site:
+        hosts: tuple[str, ...] = (site.origin.removeprefix("http://"),)
+        items = await of_sessions(site.origin, SESSIONS, distinct, FAULTS.get(name, ""))
+        arrivals = len(items) / distinct * rate
+        found: dict[str, Any] = {"items": len(items), "videos": distinct, "arrivals_a_s": round(arrivals, 1)}
+        found["load_before"] = round(os.getloadavg()[0], 1)  # who else uses this machine; 0 is best
+        await requests_seen(site)
+        async with black_hole() as dead:
+            if name == "dead_host":
+                hosts = (*hosts, dead.removeprefix("http://"))
+                items = [moved(item, site.origin, dead) if int(item.session, 16) % 2 else item for item in items]
+            settings = TransformerSettings(site_url=site.origin, media_hosts=hosts)
+            if name == "dead_host":
+                healthy = [item for item in items if int(item.session, 16) % 2 == 0]
+                alone = await resolve_all(settings, healthy, arrivals * len(healthy) / len(items))
+                found["baseline_healthy_host_alone_ms"] = alone["ms"]
+                await requests_seen(site)
+            found |= await resolve_all(settings, items, None if name == "top" else arrivals)
+            done = found.pop("_done", [])
+            if name == "dead_host":
+                for label, odd in (("healthy_host_ms", 0), ("dead_host_ms", 1)):
+                    found[label] = percentiles(
+                        [done[n][0] for n in first_of_each(items) if int(items[n].session, 16) % 2 == odd]
+                    )
+            seen = await requests_seen(site)
+            found["requests"] = seen
+            found["requests_a_video"] = round(sum(seen.values()) / distinct, 2)
+            if name == "steady":
+                found["baseline_bare_head"] = base = await bare_heads(settings, items, rate)
+                found["ratio_to_baseline"] = {
+                    "p50": round(found["ms"]["p50"] / base["ms"]["p50"], 2),
+                    "p99": round(found["ms"]["p99"] / base["ms"]["p99"], 2),
+                }
+    return found
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    result: dict[str, Any] = {
+        "what": f"{SESSIONS} sessions, {arguments.rate:g} new videos a second for {arguments.seconds:g} s",
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+    }
+    for name in arguments.scenarios.split(","):
+        for latency_ms in map(int, arguments.latencies.split(",")):
+            found = await scenario(name, latency_ms, arguments.seconds, arguments.rate)
+            result[f"{name} at {latency_ms} ms"] = found
+            print(json.dumps({f"{name} at {latency_ms} ms": found}), flush=True)
+    if arguments.save:
+        (RESULTS / f"verification-{arguments.save}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--rate", type=float, default=42, help="new videos a second")
+    parser.add_argument("--latencies", default="20,80", help="of the CDN and the site, in ms")
+    parser.add_argument("--scenarios", default="steady,top,slow,down,dead_host")
+    parser.add_argument("--save", help="write benchmarks/results/verification-SAVE.json")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    uvloop.run(main(parse()))

@@ -1,0 +1,1 @@
+// A worker that does nothing: the hostile page registers it as a service worker.
