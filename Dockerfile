@@ -20,7 +20,7 @@ USER 10001:10001
 # a service's health is /readyz, that it can take work, for that is what others wait for
 FROM run AS service
 ENV HEALTH_HOST=0.0.0.0
-HEALTHCHECK --interval=5s --timeout=5s --start-period=90s CMD ["python", "-m", "libs.common.probe", "HEALTH_PORT"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=90s CMD ["python", "-m", "libs.common.probe", "HEALTH_PORT"]
 
 FROM build AS gateway-build
 COPY deploy/locks/gateway.lock /tmp/
@@ -36,7 +36,7 @@ COPY --from=gateway-build /opt/pinstream /opt/pinstream
 ENV GATEWAY_HOST=0.0.0.0 \
     GATEWAY_PORT=8080
 EXPOSE 8080
-HEALTHCHECK --interval=5s --timeout=5s --start-period=90s CMD ["python", "-m", "libs.common.probe", "GATEWAY_PORT"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=90s CMD ["python", "-m", "libs.common.probe", "GATEWAY_PORT"]
 ENTRYPOINT ["python", "-m", "services.gateway"]
 
 FROM build AS transformer-build
@@ -80,7 +80,7 @@ FROM run AS stand-in
 COPY --from=stand-in-build /opt/venv /opt/venv
 COPY --from=stand-in-build /opt/pinstream /opt/pinstream
 EXPOSE 8800
-HEALTHCHECK --interval=5s --timeout=5s --start-period=30s CMD ["python", "-m", "libs.common.probe", "8800", "/_stand_in/healthz"]
+HEALTHCHECK --interval=5s --timeout=10s --start-period=30s CMD ["python", "-m", "libs.common.probe", "8800", "/_stand_in/healthz"]
 ENTRYPOINT ["python", "-m", "tests.fake_pinterest", "--host=0.0.0.0", "--port=8800"]
 
 FROM build AS crawler-build
@@ -96,7 +96,7 @@ USER root
 # libatomic1 is for Playwright's driver, certutil of libnss3-tools for UPSTREAM_CA_FILE; tini buries what Chromium leaves
 RUN apt-get update && \
     apt-get install -y --no-install-recommends chromium fonts-liberation libatomic1 libnss3-tools tini && \
-    rm -rf /var/lib/apt/lists/*
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 USER 10001:10001
 COPY --from=crawler-build /opt/venv /opt/venv
 COPY --from=crawler-build /opt/pinstream /opt/pinstream

@@ -6,25 +6,24 @@ the answer is 200, otherwise 1 and what the answer was.
 
 from __future__ import annotations
 
-import http.client
 import os
+import socket
 import sys
 
-TIMEOUT_S = 4.0  # shorter than the images' time-out of a check, so that there is a word about it
+TIMEOUT_S = 8.0  # shorter than the images' time-out of a check, so that there is a word about it
 
 
 def probe(port: int, path: str = "/readyz") -> str:
-    """What is wrong; empty where nothing is."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    """What is wrong; empty where nothing is. By hand, for importing `http.client` takes six times as long."""
     try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        body = response.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
+        with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as sock:
+            sock.sendall(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            with sock.makefile("rb") as answer:
+                head, _, body = answer.read().decode(errors="replace").partition("\r\n\r\n")
+    except OSError as error:
         return f"port {port} does not answer: {error}"
-    finally:
-        connection.close()
-    return "" if response.status == http.HTTPStatus.OK else f"{response.status} {body}".strip()
+    status = head.partition("\r\n")[0].partition(" ")[2]
+    return "" if status.startswith("200 ") else f"{status}: {body}".strip()
 
 
 if __name__ == "__main__":

@@ -45,15 +45,6 @@ def compose_command() -> list[str] | None:
     return ["docker-compose"] if shutil.which("docker-compose") else None
 
 
-@cache
-def user_namespaces_lacking() -> str | None:
-    """Why no container here can make user namespaces, even without a seccomp filter; None where one can."""
-    for place in ("/proc/sys/kernel/unprivileged_userns_clone", "/proc/sys/user/max_user_namespaces"):
-        if Path(place).exists() and Path(place).read_text().strip() == "0":
-            return f"this kernel permits no user namespaces ({place} is 0)"
-    return None
-
-
 class Project(msgspec.Struct, frozen=True):
     """docker-compose.yml as a project of its own."""
 
