@@ -115,15 +115,17 @@ def test_a_lock_has_the_versions_that_are_tested_with_hashes_and_no_addresses(ta
 
 def test_a_service_that_is_no_gateway_starts_without_the_library_for_websockets() -> None:
     hidden = "import sys; sys.modules['websockets'] = None; import asyncio, libs.common.health as h; "
-    started = (
+    served = (
         "from libs.common.settings import Settings\n"
         "async def main():\n"
-        "    async with h.health_server(Settings(health_port=0), 0, {}): print('started')\n"
-        "asyncio.run(main())"
+        "    async with h.health_server(Settings(health_port=0), 0, {}): pass\n"
+        "asyncio.run(main())\n"
+        "print('served')"
     )
-    command = [sys.executable, "-c", hidden + started]
+    command = [sys.executable, "-c", hidden + served]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert "started" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("served\n")
 
 
 def test_an_images_parents_are_read() -> None:
