@@ -9,7 +9,19 @@ from pathlib import Path
 
 import msgspec
 
+from libs.common.settings import Settings
+from services.crawler.settings import CrawlerSettings
+from services.dedup.settings import DedupSettings
+from services.gateway.settings import GatewaySettings
+from services.transformer.settings import TransformerSettings
+
 ROOT = Path(__file__).parents[3]
+SETTINGS: dict[str, type[Settings]] = {
+    "gateway": GatewaySettings,
+    "crawler": CrawlerSettings,
+    "transformer": TransformerSettings,
+    "dedup": DedupSettings,
+}
 
 
 class Image(msgspec.Struct):

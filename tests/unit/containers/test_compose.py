@@ -15,21 +15,13 @@ import yaml
 from libs.common.settings import Settings, from_environment
 from libs.common.streams import StreamSettings
 from services.crawler.settings import CrawlerSettings
-from services.dedup.settings import DedupSettings
-from services.gateway.settings import GatewaySettings
-from services.transformer.settings import TransformerSettings
 from tests.conftest import NATS_IMAGE
 from tests.unit.containers.dockerfile import ROOT, images
+from tests.unit.containers.dockerfile import SETTINGS as SERVICE_SETTINGS
 
 # of Docker's default profile, deploy/seccomp/README.md says of which release
 DEFAULT_PROFILE_SHA256 = "e5e91f884647e7332b3f89280777752f563df4f1372a186f14ddb7bf2f55cf61"
-SETTINGS: dict[str, type[Settings]] = {
-    "gateway": GatewaySettings,
-    "crawler": CrawlerSettings,
-    "transformer": TransformerSettings,
-    "dedup": DedupSettings,
-    "streams": StreamSettings,
-}
+SETTINGS: dict[str, type[Settings]] = {**SERVICE_SETTINGS, "streams": StreamSettings}
 PROFILE = "deploy/seccomp/chromium.json"
 IMAGES = images()
 

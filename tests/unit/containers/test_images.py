@@ -11,19 +11,10 @@ from importlib import import_module
 import msgspec
 import pytest
 
-from libs.common.settings import Settings, from_environment
-from services.crawler.settings import CrawlerSettings
-from services.dedup.settings import DedupSettings
+from libs.common.settings import from_environment
 from services.gateway.settings import GatewaySettings
-from services.transformer.settings import TransformerSettings
-from tests.unit.containers.dockerfile import ROOT, Image, base, images
+from tests.unit.containers.dockerfile import ROOT, SETTINGS, Image, base, images
 
-SETTINGS: dict[str, type[Settings]] = {
-    "gateway": GatewaySettings,
-    "crawler": CrawlerSettings,
-    "transformer": TransformerSettings,
-    "dedup": DedupSettings,
-}
 TARGETS = [*SETTINGS, "stand-in"]
 OF_THE_SYSTEM = {"PATH", "HOME", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
 IMAGES = images()
