@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 from libs.common.errors import StartFailed
 from libs.common.settings import Settings
 
-MAX_WS_BYTES = 4 * 1024 * 1024  # beyond it the connection is closed with 1009 before the text is held in memory
 GRACE_S = 5
 
 log = structlog.get_logger()
@@ -70,11 +69,7 @@ async def http_server(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
         log_config=None,
         access_log=False,
         lifespan="off",
-        ws="websockets-sansio",
-        ws_max_size=MAX_WS_BYTES,
-        ws_ping_interval=20,
-        ws_ping_timeout=20,
-        ws_per_message_deflate=False,  # hundreds of kB a connection to save one kB a frame
+        ws="none",  # the gateway alone has the library
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
     )

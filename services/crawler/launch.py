@@ -23,8 +23,13 @@ from services.crawler.settings import CrawlerSettings
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 NO_BROWSER = "No Chromium was found; apt-get install chromium, or set BROWSER_EXECUTABLE."
 NO_CERTUTIL = "UPSTREAM_CA_FILE is set, but certutil is missing, without which Chromium cannot be told of it; "
+NO_SANDBOX = (
+    "BROWSER_SANDBOX is required, but Chromium may not make user namespaces here, or not change its root in them; let "
+    "the container have the seccomp profile deploy/seccomp/chromium.json, and its host user.max_user_namespaces."
+)
 LAUNCH_TIMEOUT_MS = 30_000
 
+_SANDBOX_REFUSED = ("no usable sandbox", "failed to move to new namespace", "check failed: sys_chroot")
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _FEATURES_OFF = (  # of two such flags the last counts, so Playwright's own are among these
     *("WebRtcHideLocalIpsWithMdns", "MediaRouter", "OptimizationHints", "Translate", "AutofillServerCommunication"),
@@ -197,8 +202,11 @@ async def _run(*command: str, stdin: bytes = b"") -> None:
 
 
 def _why(error: Error) -> str:
-    if "running as root without --no-sandbox" in error.message.lower():
+    said = error.message.lower()
+    if "running as root without --no-sandbox" in said:
         return "BROWSER_SANDBOX is required, but root started it; run as another user."
+    if any(words in said for words in _SANDBOX_REFUSED):
+        return NO_SANDBOX
     lines = [line.strip() for line in error.message.splitlines() if "err]" in line or "rror" in line]
     return (lines or [error.message.splitlines()[0]])[0][:300]
 

@@ -12,8 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from libs.common.health import MAX_WS_BYTES
-
+MAX_WS_BYTES = 4 * 1024 * 1024  # beyond it the connection is closed with 1009 before the text is held in memory
 SEND_BUFFER_BYTES = 256 * 1024  # of the kernel, for a client; it would grow to megabytes of what nobody reads
 PING_EVERY_S = 20
 PONG_WITHIN_S = 40  # a pong waits behind what a slow client has yet to read

@@ -3,8 +3,9 @@ from __future__ import annotations
 from base64 import b64decode
 
 import pytest
+from playwright.async_api import Error
 
-from services.crawler.launch import Allowed, egress
+from services.crawler.launch import Allowed, _why, egress
 from services.crawler.settings import CrawlerSettings
 
 
@@ -42,3 +43,16 @@ def test_chromium_is_told_of_them_exactly() -> None:
     script = b64decode(flags[1].partition("base64,")[2]).decode()
     assert 'host == "pin.it"' in script
     assert 'dnsDomainIs(host, ".pin.it")' not in script
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[pid=55][err] [55:55:1127/015853.066922:ERROR:zygote_host_impl_linux.cc:128] No usable sandbox! If this is a",
+        '[pid=57][err] Check failed: sys_chroot("/proc/self/fdinfo/") == 0',
+    ],
+)
+def test_a_sandbox_that_is_refused_is_told_with_what_to_do(said: str) -> None:
+    why = _why(Error(f"BrowserType.launch: Target page, context or browser has been closed\n{said}"))
+    assert "BROWSER_SANDBOX is required" in why
+    assert "deploy/seccomp/chromium.json" in why

@@ -1,0 +1,138 @@
+"""docker-compose.yml, held against the settings, the images and the suite's own broker."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+import yaml
+
+from libs.common.settings import Settings, from_environment
+from libs.common.streams import StreamSettings
+from services.crawler.settings import CrawlerSettings
+from tests.conftest import NATS_IMAGE
+from tests.unit.containers.dockerfile import ROOT, images
+from tests.unit.containers.dockerfile import SETTINGS as SERVICE_SETTINGS
+
+# of Docker's default profile, deploy/seccomp/README.md says of which release
+DEFAULT_PROFILE_SHA256 = "e5e91f884647e7332b3f89280777752f563df4f1372a186f14ddb7bf2f55cf61"
+SETTINGS: dict[str, type[Settings]] = {**SERVICE_SETTINGS, "streams": StreamSettings}
+PROFILE = "deploy/seccomp/chromium.json"
+IMAGES = images()
+
+
+def composed(environ: dict[str, str]) -> dict[str, Any]:
+    """The services, with the variables of `environ` filled in."""
+
+    def value(match: re.Match[str]) -> str:
+        name, empty_too, default = match.groups()
+        given = environ.get(name)
+        return default if given is None or (empty_too and not given) else given
+
+    text = (ROOT / "docker-compose.yml").read_text()
+    services: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{(\w+)(:?)-([^}]*)\}", value, text))["services"]
+    return services
+
+
+SERVICES = composed({})
+every_container = pytest.mark.parametrize("name", SERVICES)
+every_service = pytest.mark.parametrize("service", SETTINGS)
+
+
+def test_all_services_and_what_they_need_are_there() -> None:
+    assert SERVICES.keys() == {"nats", "stand-in", *SETTINGS}
+    assert SERVICES["crawler"]["scale"] == 2
+
+
+@every_container
+def test_a_container_has_no_rights_and_bounds(name: str) -> None:
+    container = SERVICES[name]
+    assert container["read_only"] is True
+    assert container["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in container["security_opt"]
+    assert "privileged" not in container
+    assert container["mem_limit"] and container["pids_limit"]
+    if name != "nats":
+        assert any(mount.startswith("/tmp:") for mount in container["tmpfs"])
+
+
+@every_service
+def test_the_variables_of_a_container_are_settings_of_its_service(service: str) -> None:
+    environ = SERVICES[service]["environment"]
+    assert environ.keys() <= {field.name.upper() for field in msgspec.structs.fields(SETTINGS[service])}
+    from_environment(SETTINGS[service], environ)
+
+
+@pytest.mark.parametrize("name", SERVICES.keys() - {"nats"})
+def test_a_container_is_of_an_image_that_is_built_here(name: str) -> None:
+    target = SERVICES[name]["build"]["target"]
+    assert target in IMAGES
+    assert SERVICES[name]["image"] == f"pinstream/{target}"
+    reaped = SERVICES[name].get("init") or IMAGES[target].entrypoint[0] == "tini"
+    assert reaped or name == "streams"  # that ends by itself
+
+
+@pytest.mark.parametrize("service", SETTINGS.keys() - {"streams"})
+def test_a_container_is_given_the_time_that_its_service_takes_to_stop(service: str) -> None:
+    settings = SETTINGS[service]()
+    needed_s = settings.drain_timeout_s + getattr(settings, "drain_notice_s", 0)
+    assert int(SERVICES[service]["stop_grace_period"].removesuffix("s")) > needed_s + 10
+
+
+def test_the_web_page_is_published_on_this_machine_alone_unless_told_otherwise() -> None:
+    [port] = IMAGES["gateway"].ports
+    assert SERVICES["gateway"]["ports"] == [f"127.0.0.1:8080:{port}"]
+    assert composed({"PUBLISH": "9000"})["gateway"]["ports"] == [f"9000:{port}"]
+    assert not any("ports" in container for name, container in SERVICES.items() if name != "gateway")
+
+
+def test_the_site_is_the_stand_in_unless_told_otherwise() -> None:
+    [port] = IMAGES["stand-in"].ports
+    for service in ("gateway", "crawler", "transformer"):
+        assert SERVICES[service]["environment"]["SITE_URL"] == f"http://stand-in:{port}"
+    for service in ("crawler", "transformer"):
+        assert f"stand-in:{port}" in SERVICES[service]["environment"]["MEDIA_HOSTS"].split(",")
+
+
+def test_an_empty_site_url_means_the_real_site_and_its_hosts() -> None:
+    containers = composed({"SITE_URL": ""})
+    crawler = from_environment(CrawlerSettings, containers["crawler"]["environment"])
+    assert urlsplit(crawler.site_url).hostname == "www.pinterest.com"
+    assert set(CrawlerSettings().media_hosts) <= set(crawler.media_hosts)
+
+
+def test_the_broker_is_the_one_that_the_suite_knows_and_keeps_its_streams() -> None:
+    assert SERVICES["nats"]["image"] == NATS_IMAGE
+    assert SERVICES["nats"]["volumes"] == ["jetstream:/data"]
+    assert "--store_dir=/data" in SERVICES["nats"]["command"]
+    for service in SETTINGS:
+        assert SERVICES[service]["environment"]["NATS_URL"] == "nats://nats:4222"
+
+
+def test_what_has_no_business_outside_has_no_way_there() -> None:
+    text = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert text["networks"]["broker"] == {"internal": True}
+    outside = {name for name, container in SERVICES.items() if "outside" in container["networks"]}
+    assert outside == {"gateway", "crawler", "transformer", "stand-in"}
+
+
+def test_the_browser_alone_may_make_namespaces() -> None:
+    given = {name for name, container in SERVICES.items() if f"seccomp:{PROFILE}" in container["security_opt"]}
+    assert given == {"crawler"}
+    assert SERVICES["crawler"]["mem_limit"] == "2g"
+
+
+def test_the_seccomp_profile_is_dockers_default_and_one_rule() -> None:
+    profile = json.loads((ROOT / PROFILE).read_text())
+    added = profile["syscalls"].pop()
+    assert added["names"] == ["chroot", "clone", "setns", "unshare"]
+    assert (added["action"], added["args"]) == ("SCMP_ACT_ALLOW", [])
+    assert added["includes"] == added["excludes"] == {}
+    default = json.dumps(profile, indent="\t").encode()
+    assert hashlib.sha256(default).hexdigest() == DEFAULT_PROFILE_SHA256
+    assert DEFAULT_PROFILE_SHA256 in (ROOT / "deploy/seccomp/README.md").read_text()
