@@ -11,7 +11,7 @@ import msgspec
 from libs.common.messages import Pin, RawMedia, Variant
 from services.crawler.address import digest, embed_of, is_media, is_on_cdn, signature_in, signature_of
 from services.crawler.metadata import metadata, pin_id, poster
-from services.crawler.value import DEPTH, link, rows, snake, table, text, whole
+from services.crawler.value import DEPTH, link, readable, rows, snake, table, text, whole
 
 _VIDEO_KEYS = ("videos", "story_pin_data", "carousel_data", "embed")  # a gated stub has none of them
 _BADGES = ("is_video", "grid_badge", "is_playable", "video_status")
@@ -26,7 +26,12 @@ _OTHERS = (  # parts of a pin that describe something else; what plays there is 
 )
 _OTHER_TYPES = ("user", "board", "pin", "story", "interest")  # such an object inside a pin is not the pin's either
 _VIDEO_NAMES = ("video", "video_data", "video_data_v2")  # of a story's block; the last in the newer shape
-MOST_VARIANTS, MOST_CAPTIONS, MOST_LOCALE = 64, 64, 32  # far above what was seen; a message must stay small
+MOST_VARIANTS, MOST_CAPTIONS, MOST_LOCALE, MOST_KEY = (
+    64,
+    64,
+    32,
+    64,
+)  # far above what was seen; a message must stay small
 _ADDRESS_KEYS = ("url", "src", "uri", "video_url")
 
 
@@ -127,7 +132,7 @@ def _media_of(
             numbers.setdefault(named, len(numbers))
     for place, clip, variants in _unknown_places(pin):
         if _signature(variants) not in by_signature:
-            strange.append(f"a video in the unknown place {place}")
+            strange.append(f"a video in the unknown place {readable(place)[:MOST_KEY]}")
             add(clip, variants)
     withheld = len(numbers) > len(by_signature)
     if _names_renditions(pin.get("videos")) and not by_signature:
@@ -206,7 +211,7 @@ def _variant(key: str, row: Any) -> Variant | None:
     if address is None:
         return None
     return Variant(
-        key=key,
+        key=readable(key)[:MOST_KEY],
         url=address,
         width=whole(fields.get("width")),
         height=whole(fields.get("height")),
@@ -235,7 +240,7 @@ def _unknown_places(pin: dict[str, Any]) -> Iterator[tuple[str, _Clip, list[Vari
                 yield from walk(inner, path, holder)
         elif isinstance(value, str) and (address := link(value)) and is_on_cdn(address):
             rest = loose.setdefault(signature_of(address), (".".join(path[:1]), []))[1]
-            rest.append(Variant(key=_key_in(path), url=address))
+            rest.append(Variant(key=readable(_key_in(path))[:MOST_KEY], url=address))
 
     for key, value in pin.items():
         if key not in _OTHERS and key != "embed":
@@ -284,7 +289,7 @@ def _raw(
     for row in fields:
         for locale, value in table(row, "captions_urls").items():
             if address := link(value):
-                captions.setdefault(locale[:MOST_LOCALE], address)
+                captions.setdefault(readable(locale)[:MOST_LOCALE], address)
     captions = dict(list(captions.items())[:MOST_CAPTIONS])
     largest = max(variants, key=lambda variant: (variant.width or 0) * (variant.height or 0))
     return RawMedia(

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import msgspec
 
 from libs.common.messages import Reason
-from services.crawler.envelope import Envelope, read_envelope
+from services.crawler.envelope import Envelope, decoded, read_envelope
 from services.crawler.failure import Refused
 from services.crawler.value import rows, table, token
 
@@ -147,8 +147,8 @@ def envelope_in(answer: Answer, *, of_pins: bool = True) -> Envelope:
     if refusal := refusal_by(answer.status, answer.retry_after, None):
         raise refusal
     try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        document = decoded(body)
+    except (ValueError, RecursionError) as error:
         message = f"The site's answer is not whole JSON ({error}); try again later, or update this program."
         raise Refused(Reason.UPSTREAM_CHANGED, message, transient=True) from error
     envelope = read_envelope(document)
