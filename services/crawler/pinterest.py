@@ -43,6 +43,7 @@ _WALL = re.compile(
     re.IGNORECASE,
 )
 _END = ("-end-", "")
+_EMBEDDED_NONE = re.compile(r'"(?:nextB|b)ookmark"\s*:\s*(?:null|"")')
 _EMBEDDED_END = re.compile(r'"(?:nextB|b)ookmark"\s*:\s*"(?:-end-|Y2JOb25lO)')
 _END_PREFIX = "Y2JOb25lO"  # base64 of `cbNone;`
 
@@ -126,6 +127,11 @@ def is_end(bookmark: str | None) -> bool:
 def ends(html: str) -> bool:
     """Whether the results that a page carries in its HTML are all that there are."""
     return _EMBEDDED_END.search(html) is not None
+
+
+def lacks_cursor(html: str) -> bool:
+    """Whether the results that a page carries in its HTML come without a cursor."""
+    return _EMBEDDED_NONE.search(html) is not None
 
 
 def is_login(url: str) -> bool:
