@@ -53,6 +53,11 @@ def is_media(address: str) -> bool:
     return path.endswith(_MEDIA) or ("/videos/" in path and path.endswith(_MEDIA_UNDER_VIDEOS))
 
 
+def is_on_cdn(address: str) -> bool:
+    """Whether a media address is like those of the site's CDN, so that nothing around it need say what it is."""
+    return is_media(address) and "/videos/" in urlsplit(address).path and signature_in(address) is not None
+
+
 def signature_in(address: str) -> str | None:
     """The 32 hex digits in the path that name a video on the CDN."""
     found = _SIGNATURE.findall(urlsplit(address).path.lower())

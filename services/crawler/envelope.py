@@ -15,8 +15,7 @@ from services.crawler.value import DEPTH, rows, table, text, token, whole
 
 _INITIAL = re.compile(r'<script[^>]*\bid="__PWS_(?:INITIAL_PROPS|DATA)__"[^>]*>(.*?)</script>', re.DOTALL)
 _REGISTERED = re.compile(r"__PWS_RELAY_REGISTER_COMPLETED_REQUEST__\(\s*")
-
-
+_DECODER = json.JSONDecoder(strict=False)  # strict, it refuses a tab in a title
 _CURSOR = re.compile(r"bookmark|cursor|^next", re.IGNORECASE)
 _NEAR = 4
 _UNKNOWN_ENVELOPE = ("no resource_response", "data.results is not a list")
@@ -79,6 +78,17 @@ def read_envelope(document: Any) -> Envelope:
     return Envelope(results=results, data=data, bookmark=bookmark, understood=understood, unknown=unknown)
 
 
+def decoded(body: str) -> Any:
+    """The JSON of a body. Raises ValueError or RecursionError for what is not whole.
+
+    The fast decoder refuses all of it for a half of a surrogate pair in one title.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError):
+        return _DECODER.decode(body)
+
+
 def embedded(html: str) -> list[Any]:
     """Entries that a page of the site carries in its HTML, in either of its two shapes."""
     found: list[Any] = []
@@ -90,27 +100,26 @@ def embedded(html: str) -> list[Any]:
 
 
 def _documents(html: str) -> Iterator[Any]:
-    decoder = json.JSONDecoder()
     for match in _INITIAL.finditer(html):
-        yield from _decoded(decoder, match[1].strip(), 0)
+        yield from _decoded(match[1].strip(), 0)
     for match in _REGISTERED.finditer(html):
-        start = _after_first_argument(decoder, html, match.end())
+        start = _after_first_argument(html, match.end())
         if start is not None:
-            yield from _decoded(decoder, html, start)
+            yield from _decoded(html, start)
 
 
-def _after_first_argument(decoder: json.JSONDecoder, html: str, start: int) -> int | None:
+def _after_first_argument(html: str, start: int) -> int | None:
     try:
-        _, end = decoder.raw_decode(html, start)
+        _, end = _DECODER.raw_decode(html, start)
     except (ValueError, RecursionError):
         return None
     comma = re.compile(r"\s*,\s*").match(html, end)
     return comma.end() if comma else None
 
 
-def _decoded(decoder: json.JSONDecoder, source: str, start: int) -> Iterator[Any]:
+def _decoded(source: str, start: int) -> Iterator[Any]:
     try:
-        yield decoder.raw_decode(source, start)[0]
+        yield _DECODER.raw_decode(source, start)[0]
     except (ValueError, RecursionError):
         return
 

@@ -9,19 +9,29 @@ from typing import Any, NamedTuple
 import msgspec
 
 from libs.common.messages import Pin, RawMedia, Variant
-from services.crawler.address import digest, embed_of, is_media, signature_in, signature_of
+from services.crawler.address import digest, embed_of, is_media, is_on_cdn, signature_in, signature_of
 from services.crawler.metadata import metadata, pin_id, poster
-from services.crawler.value import DEPTH, link, rows, snake, table, whole
+from services.crawler.value import DEPTH, link, readable, rows, snake, table, text, whole
 
 _VIDEO_KEYS = ("videos", "story_pin_data", "carousel_data", "embed")  # a gated stub has none of them
 _BADGES = ("is_video", "grid_badge", "is_playable", "video_status")
 _NEWER_KEYS = ("entityId", "storyPinData", "carouselData", "gridTitle", "videoList", "isVideo", "dominantColor")
-_PIN_KEYS = ("images", "pinner", "board", "videos", "image_signature", "grid_title", "node_id", "story_pin_data")
+_PIN_KEYS = (
+    *("images", "pinner", "board", "videos", "image_signature", "grid_title", "node_id", "story_pin_data"),
+    "carousel_data",
+)
 _OTHERS = (  # parts of a pin that describe something else; what plays there is not this pin's video
     *("pinner", "native_creator", "origin_pinner", "creator", "closeup_attribution", "board", "pinned_to_board"),
     *("promoter", "images", "link", "rich_summary", "rich_metadata", "related_pins", "aggregated_pin_data"),
 )
-MOST_VARIANTS, MOST_CAPTIONS, MOST_LOCALE = 64, 64, 32  # far above what was seen; a message must stay small
+_OTHER_TYPES = ("user", "board", "pin", "story", "interest")  # such an object inside a pin is not the pin's either
+_VIDEO_NAMES = ("video", "video_data", "video_data_v2")  # of a story's block; the last in the newer shape
+MOST_VARIANTS, MOST_CAPTIONS, MOST_LOCALE, MOST_KEY = (
+    64,
+    64,
+    32,
+    64,
+)  # far above what was seen; a message must stay small
 _ADDRESS_KEYS = ("url", "src", "uri", "video_url")
 
 
@@ -29,8 +39,8 @@ class Extraction(msgspec.Struct, frozen=True, kw_only=True):
     """What was found in one document.
 
     `pins` counts pins, `stubs` are those of them that carry no field where a video could be, as gated answers do,
-    `badged` those stubs that are marked as videos, and `bare` the pins whose videos have no address. `unknown` says
-    what was not understood, in words.
+    `badged` those stubs that are marked as videos, and `bare` the pins with a video of which no address is told.
+    `unknown` says what was not understood, in words.
     """
 
     media: list[RawMedia] = []
@@ -66,14 +76,14 @@ def extract(results: list[Any], *, session: str, site: str, captured_at: float =
         if pin is None:
             continue
         pins += 1
-        found, strange = _media_of(pin, session, site, captured_at)
+        found, strange, withheld = _media_of(pin, session, site, captured_at)
         media += found
         unknown.update(strange)
         if not found and not any(key in pin for key in _VIDEO_KEYS) and (id_ := pin_id(pin)):
             stubs.append(id_)
             if any(pin.get(key) for key in _BADGES):
                 badged.append(id_)
-        if not found and _names_renditions(pin.get("videos")) and (id_ := pin_id(pin)):
+        if withheld and (id_ := pin_id(pin)):
             bare.append(id_)
     words = [f"{what} ({n})" for what, n in unknown.items()]
     return Extraction(media=media, pins=pins, stubs=stubs, badged=badged, bare=bare, unknown=words)
@@ -92,10 +102,18 @@ def as_pin(entry: Any) -> dict[str, Any] | None:
     return entry if (pin_id(entry) and isinstance(kind, str)) or looks else None
 
 
-def _media_of(pin: dict[str, Any], session: str, site: str, captured_at: float) -> tuple[list[RawMedia], list[str]]:
+def _media_of(
+    pin: dict[str, Any], session: str, site: str, captured_at: float
+) -> tuple[list[RawMedia], list[str], bool]:
+    """The media of a pin, what was strange about it, and whether it has more of which no address is told."""
     strange: list[str] = []
     words, id_ = metadata(pin, site), pin_id(pin)
     by_signature: dict[str, RawMedia] = {}  # the same video in two places of a pin is one item
+    numbers: dict[str, int] = {}  # by signature; a video that is named only keeps its place
+
+    def item_of(signature: str) -> str:
+        number = numbers.setdefault(signature, len(numbers))
+        return f"{id_}-{number}" if id_ else f"unnamed-{signature}"
 
     def add(clip: _Clip, variants: list[Variant]) -> None:
         signature = _signature(variants)
@@ -105,18 +123,21 @@ def _media_of(pin: dict[str, Any], session: str, site: str, captured_at: float) 
             merged = [*known.variants, *(variant for variant in variants if variant.url not in seen)][:MOST_VARIANTS]
             by_signature[signature] = msgspec.structs.replace(known, variants=merged)
             return
-        item = f"{id_}-{len(by_signature)}" if id_ else f"unnamed-{signature}"
-        by_signature[signature] = _raw(clip, variants, signature, item, words, pin, session, captured_at)
+        by_signature[signature] = _raw(clip, variants, signature, item_of(signature), words, pin, session, captured_at)
 
     for clip in _known_places(pin):
         if variants := _variants(clip.video):
             add(clip, variants)
+        elif named := _named(clip.holder):
+            numbers.setdefault(named, len(numbers))
     for place, clip, variants in _unknown_places(pin):
         if _signature(variants) not in by_signature:
-            strange.append(f"a video in the unknown place {place}")
+            strange.append(f"a video in the unknown place {readable(place)[:MOST_KEY]}")
             add(clip, variants)
+    withheld = len(numbers) > len(by_signature)
     if _names_renditions(pin.get("videos")) and not by_signature:
         strange.append("videos without an address")
+        withheld = True
     embed = embed_of(table(pin, "embed").get("src"))
     if embed is None and "embed" not in pin:
         embed = _embed_elsewhere(pin)
@@ -127,7 +148,7 @@ def _media_of(pin: dict[str, Any], session: str, site: str, captured_at: float) 
             signature,
             RawMedia(
                 session=session,
-                item=f"{id_}-{len(by_signature)}" if id_ else f"unnamed-{signature}",
+                item=item_of(signature),
                 signature=signature,
                 pin=words,
                 embed_url=address,
@@ -135,7 +156,7 @@ def _media_of(pin: dict[str, Any], session: str, site: str, captured_at: float) 
                 captured_at=captured_at,
             ),
         )
-    return list(by_signature.values()), strange
+    return list(by_signature.values()), strange, withheld
 
 
 def _names_renditions(videos: Any) -> bool:
@@ -145,24 +166,41 @@ def _names_renditions(videos: Any) -> bool:
 
 def _known_places(pin: dict[str, Any]) -> Iterator[_Clip]:
     yield _Clip(pin.get("videos"), pin)
-    for page in rows(table(pin, "story_pin_data").get("pages")):
-        for block in rows(table(page).get("blocks")):
-            yield _Clip(table(block).get("video"), table(block))
-        yield _Clip(table(page).get("video"), table(page))
+    for part in _story_parts(pin):
+        yield _Clip(next((video for name in _VIDEO_NAMES if (video := table(part.get(name)))), None), part)
     for slot in rows(table(pin, "carousel_data").get("carousel_slots")):
         yield _Clip(table(slot).get("videos"), table(slot))
 
 
-def _variants(video: Any) -> list[Variant]:
-    """The renditions of a `videos` object, of a `video` object, or of something shaped like them."""
+def _story_parts(pin: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What may hold a video in a story: each block and its page."""
+    story = table(pin, "story_pin_data")
+    for page in (*rows(story.get("pages")), *rows(story.get("pages_preview"))):
+        yield from map(table, rows(table(page).get("blocks")))
+        yield table(page)
+
+
+def _named(part: dict[str, Any]) -> str | None:
+    """The signature of a story's video that is not given, as in a search; the block may lack that too."""
+    if named := text(part.get("video_signature")):
+        return named.lower()
+    return "unsigned" if text(part.get("type")) == "story_pin_video_block" else None
+
+
+def _renditions(video: Any) -> Iterator[tuple[str, Any]]:
+    """The rows of a `videos` object, of a `video` object, or of something shaped like them, each with its key."""
     video = table(video)
-    found: dict[str, Variant] = {}
-    lists = [video.get("video_list"), video.get("video_urls"), video.get("variants"), video.get("videos")]
-    for listed in lists:
+    lists = [listed for name, listed in video.items() if "video_list" in name]  # also video_list_mobile, say
+    for listed in (*lists, video.get("video_urls"), video.get("variants"), video.get("videos")):
         numbered = {f"URL_{n}": row for n, row in enumerate(rows(listed))}
-        for key, row in (listed if isinstance(listed, dict) else numbered).items():
-            if (variant := _variant(key, row)) and variant.url not in found:
-                found[variant.url] = variant
+        yield from (listed if isinstance(listed, dict) else numbered).items()
+
+
+def _variants(video: Any) -> list[Variant]:
+    found: dict[str, Variant] = {}
+    for key, row in _renditions(video):
+        if (variant := _variant(key, row)) and variant.url not in found:
+            found[variant.url] = variant
     return list(found.values())[:MOST_VARIANTS]
 
 
@@ -173,7 +211,7 @@ def _variant(key: str, row: Any) -> Variant | None:
     if address is None:
         return None
     return Variant(
-        key=key,
+        key=readable(key)[:MOST_KEY],
         url=address,
         width=whole(fields.get("width")),
         height=whole(fields.get("height")),
@@ -189,23 +227,31 @@ def _unknown_places(pin: dict[str, Any]) -> Iterator[tuple[str, _Clip, list[Vari
         if len(path) > DEPTH:
             return
         if isinstance(value, dict):
+            if _is_another(value):
+                return
             if variants := _variants(value):
                 yield ".".join(path), _Clip(value, holder), variants
                 return
             for key, inner in value.items():
-                yield from walk(inner, (*path, key), value)
+                if key not in _OTHERS:
+                    yield from walk(inner, (*path, key), value)
         elif isinstance(value, list):
             for inner in value:
                 yield from walk(inner, path, holder)
-        elif isinstance(value, str) and (address := link(value)) and is_media(address) and signature_in(address):
+        elif isinstance(value, str) and (address := link(value)) and is_on_cdn(address):
             rest = loose.setdefault(signature_of(address), (".".join(path[:1]), []))[1]
-            rest.append(Variant(key=_key_in(path), url=address))
+            rest.append(Variant(key=readable(_key_in(path))[:MOST_KEY], url=address))
 
     for key, value in pin.items():
         if key not in _OTHERS and key != "embed":
             yield from walk(value, (key,), pin)
     for place, variants in loose.values():
         yield place, _Clip(None, pin), variants
+
+
+def _is_another(value: dict[str, Any]) -> bool:
+    kind = value.get("type", value.get("__typename"))
+    return "username" in value or (isinstance(kind, str) and kind.lower() in _OTHER_TYPES)
 
 
 def _embed_elsewhere(pin: dict[str, Any]) -> tuple[str, str] | None:
@@ -237,14 +283,13 @@ def _raw(
     session: str,
     captured_at: float,
 ) -> RawMedia:
-    listed = table(clip.video).get("video_list")
-    fields = [table(row) for row in (listed.values() if isinstance(listed, dict) else rows(listed))]
+    fields = [table(row) for _, row in _renditions(clip.video)]
     thumbnails = (link(row.get("thumbnail")) for row in fields)
     captions: dict[str, str] = {}
     for row in fields:
         for locale, value in table(row, "captions_urls").items():
             if address := link(value):
-                captions.setdefault(locale[:MOST_LOCALE], address)
+                captions.setdefault(readable(locale)[:MOST_LOCALE], address)
     captions = dict(list(captions.items())[:MOST_CAPTIONS])
     largest = max(variants, key=lambda variant: (variant.width or 0) * (variant.height or 0))
     return RawMedia(

@@ -28,9 +28,15 @@ log = structlog.get_logger()
 
 
 class Feed:
-    """The place that a crawl has come to; it outlives the tab that it is read with."""
+    """The place that a crawl has come to; it outlives the tab that it is read with.
 
-    def __init__(self, request: SearchRequest, listing: Listing, site: str, pacer: Pacer, patience: Patience) -> None:
+    One that is not `alone` leaves a listing that begins with stubs to the page, which may be told more.
+    """
+
+    def __init__(
+        self, request: SearchRequest, listing: Listing, site: str, pacer: Pacer, patience: Patience, *, alone: bool
+    ) -> None:
+        self._alone = alone
         self._request = request
         self._listing = listing
         self._site = site
@@ -56,8 +62,10 @@ class Feed:
         """The pages from the present place to the end. Raises Refused, BrowserFailed or CrawlFailed."""
         while not self._ended:
             with page_span(WAY, self._number + 1) as span:
-                page, envelope = await self._page(tab, span)
+                page, envelope, stubs = await self._page(tab, span)
             yield page
+            async for page in self._by_pin(tab, stubs):
+                yield page
             await self._go_on(tab, envelope)
         async for page in self._by_pin(tab, self._meagre.take()):
             yield page
@@ -66,20 +74,24 @@ class Feed:
             what = "; ".join(self._unknown[:3])
             raise Refused(Reason.UPSTREAM_CHANGED, f"No video could be read from the site's answers ({what}).")
 
-    async def _page(self, tab: Tab, span: Span) -> tuple[PageRead, Envelope]:
+    async def _page(self, tab: Tab, span: Span) -> tuple[PageRead, Envelope, list[str]]:
+        """The next page, and the pins on it that are to be asked for at once: all, where they are stubs."""
         envelope = await self._asked(tab)
         if self._doubtful(envelope):  # a fault of the moment gives no cursor, or an old one, as an end may
             again = await self._asked(tab)
             envelope = again if envelope.lost or not self._doubtful(again) else envelope
         entries = self._listing.of(envelope.results)
         extraction = extract(entries, session=self._request.session, site=self._site, captured_at=time.time())
-        if extraction.gated and not self._media:  # later on, stubs are asked for one by one
+        if extraction.gated and not self._media and not self._alone:
             raise Refused(Reason.UPSTREAM_CHANGED, STUBS_ONLY)
         self._number += 1
         self._fullest = max(self._fullest, len(envelope.ids))
         self._count(envelope, extraction)
+        page = page_read(WAY, self._number, extraction, span, envelope.unknown)
+        if extraction.gated:
+            return page, envelope, extraction.stubs
         self._meagre.note(extraction)
-        return page_read(WAY, self._number, extraction, span, envelope.unknown), envelope
+        return page, envelope, []
 
     async def _by_pin(self, tab: Tab, pins: list[str]) -> AsyncGenerator[PageRead, None]:
         """The pins of which the pages said too little. Raises Refused where they are not told of: videos may lack."""

@@ -160,7 +160,7 @@ class Scroll:
             if pinterest.is_end(bookmark):
                 return
             fullest = max(fullest, len(envelope.ids))
-        if not heard and pinterest.ends(html):
+        if not heard and (pinterest.ends(html) or await self._has_no_more(tab, html, entries)):
             return
         raise self._stalled(tab, html, heard or len(entries))
 
@@ -178,6 +178,17 @@ class Scroll:
         if self._refused is not None:
             return self._refused
         return Refused(Reason.UPSTREAM_CHANGED, STALLED if told else NOTHING, transient=True)
+
+    async def _has_no_more(self, tab: Tab, html: str, entries: list[object]) -> bool:
+        """Whether a page whose HTML has results without a cursor, and which asks for nothing, shows all there is."""
+        if not self._listing.known or not pinterest.lacks_cursor(html):
+            return False
+        try:
+            first = await self._patience.fresh().of(lambda: ask(tab, self._listing.asked(None), self._pacer))
+        except Refused as refusal:
+            log.info("the end of the results is not sure", why=refusal.message)
+            return False
+        return pinterest.is_end(first.bookmark) and not first.lost and first.ids <= Envelope(results=entries).ids
 
     async def _check_end(self, tab: Tab, bookmark: str | None, envelope: Envelope, fullest: int) -> None:
         """A fault gives no cursor, as an end may. Raises Refused where this is not the end, or nothing tells so.

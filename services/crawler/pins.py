@@ -36,10 +36,9 @@ class Meagre:
         self._others.update(dict.fromkeys(extraction.stubs))
 
     def take(self) -> list[str]:
-        """Those that are worth a request; afterwards there are none."""
+        """Those that are worth a request; they stay, for a browser that fails meanwhile."""
         pins = list(dict.fromkeys([*self._likely, *self._others]))
         self.left_out = max(len(pins) - MOST_ASKED, 0)
-        self._likely, self._others = {}, {}
         return pins[:MOST_ASKED]
 
     def check(self) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import msgspec
 
 from libs.common.messages import Reason
-from services.crawler.envelope import Envelope, read_envelope
+from services.crawler.envelope import Envelope, decoded, read_envelope
 from services.crawler.failure import Refused
 from services.crawler.value import rows, table, token
 
@@ -43,6 +43,7 @@ _WALL = re.compile(
     re.IGNORECASE,
 )
 _END = ("-end-", "")
+_EMBEDDED_NONE = re.compile(r'"(?:nextB|b)ookmark"\s*:\s*(?:null|"")')
 _EMBEDDED_END = re.compile(r'"(?:nextB|b)ookmark"\s*:\s*"(?:-end-|Y2JOb25lO)')
 _END_PREFIX = "Y2JOb25lO"  # base64 of `cbNone;`
 
@@ -128,6 +129,11 @@ def ends(html: str) -> bool:
     return _EMBEDDED_END.search(html) is not None
 
 
+def lacks_cursor(html: str) -> bool:
+    """Whether the results that a page carries in its HTML come without a cursor."""
+    return _EMBEDDED_NONE.search(html) is not None
+
+
 def is_login(url: str) -> bool:
     """Whether the site led to its login page."""
     return urlsplit(url).path.startswith(("/login", "/signup"))
@@ -147,8 +153,8 @@ def envelope_in(answer: Answer, *, of_pins: bool = True) -> Envelope:
     if refusal := refusal_by(answer.status, answer.retry_after, None):
         raise refusal
     try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        document = decoded(body)
+    except (ValueError, RecursionError) as error:
         message = f"The site's answer is not whole JSON ({error}); try again later, or update this program."
         raise Refused(Reason.UPSTREAM_CHANGED, message, transient=True) from error
     envelope = read_envelope(document)

@@ -178,4 +178,6 @@ class _Reading:
         parts = (self._site, self._pacer, self.patience)
         if isinstance(step, OnePin):
             return SinglePin(self._request, step.pin, *parts, by_page=self._step_by_page)
-        return (Scroll if self._step_by_page else Feed)(self._request, step, *parts)
+        if self._step_by_page:
+            return Scroll(self._request, step, *parts)
+        return Feed(self._request, step, *parts, alone=self._strategy == "feed")

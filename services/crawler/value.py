@@ -35,7 +35,12 @@ def rows(value: Any) -> list[Any]:
 
 def text(value: Any) -> str | None:
     """A string that says something: stripped, of bounded length, and nothing where only blanks are left."""
-    return (value[:MOST_CHARACTERS].strip() or None) if isinstance(value, str) else None
+    return (readable(value[:MOST_CHARACTERS]).strip() or None) if isinstance(value, str) else None
+
+
+def readable(value: str) -> str:
+    """Without halves of surrogate pairs, which no encoding has: a title that was cut in an emoji ends in one."""
+    return value.encode("utf-8", "ignore").decode()
 
 
 def token(value: Any) -> str | None:

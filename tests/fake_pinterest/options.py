@@ -76,6 +76,7 @@ class Options:
     mix: str | None = None
     sections: str = "asked"  # apart: a board's own list never has the pins of its sections
     bare: int = 0
+    named: bool = False  # of a story's videos the signatures alone
     hostile: int | None = None  # the port of a trap that the search page tries to reach
 
 
@@ -128,10 +129,13 @@ def _option(key: str, value: str) -> tuple[str, object]:
             return "sections", _one_of(key, value, ("asked", "apart"))
         case "bare":
             return "bare", _number(key, value, 1, MOST_PINS)
+        case "stories":
+            return "named", _one_of(key, value, ("whole", "named")) == "named"
         case "hostile":
             return "hostile", _number(key, value, 1, 65_535)
     known = (
-        "pins, seed, fault, at, times, end, latency, gated, size, scope, embedded, uri, mix, sections, bare, hostile"
+        "pins, seed, fault, at, times, end, latency, gated, size, scope, embedded, uri, mix, sections, bare, stories, "
+        "hostile"
     )
     raise BadOption(f"The stand-in knows no option {key!r}. It knows: {known}.")
 

@@ -164,8 +164,8 @@ class Pages:
 
     def _first_page(self, feed: Feed, options: dict[str, Any], origins: Origins) -> Markup:
         page = page_of(feed, None, USUAL_A_PAGE)
-        stubs = feed.options.gated == "always"
-        pins = {entry: shown_pin(entry, feed.topic, origins, stubs) for entry in page.entries if entry != feeds.MODULE}
+        told = (feed.topic, origins, feed.options.gated == "always", feed.options.named)
+        pins = {entry: shown_pin(entry, *told) for entry in page.entries if entry != feeds.MODULE}
         first = {"data": {"results": list(pins.values())}, "nextBookmark": page.cursor}
         asked = msgspec.json.encode(options).decode()
         return _in_script({"initialReduxState": {"pins": pins, "resources": {"BaseSearchResource": {asked: first}}}})

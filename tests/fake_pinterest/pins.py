@@ -62,10 +62,12 @@ _FALSE_FIELDS = dict.fromkeys(
 )
 
 
-def search_pin(pin: Pin, topic: str, origins: Origins) -> Json:
-    """A pin as a search or a feed gives it."""
+def search_pin(pin: Pin, topic: str, origins: Origins, named: bool = False) -> Json:
+    """A pin as a search or a feed gives it; `named` stories tell their videos' signatures alone."""
     rng = Random(int(pin.id))
     shown = _whole(pin, topic, origins, rng, rich=False)
+    if named:
+        shown["story_pin_data"] = story_json(pin, origins, named=True)
     for key in [key for key in shown if key not in _KEPT]:
         chance = rng.random()
         if chance < 0.08:

@@ -139,10 +139,11 @@ class Resources:
         return spoilt or _json(envelope)
 
     def _results(self, feed: Feed, page: Page, origins: Origins, gated: bool) -> list[Any]:
+        bare, named = feed.options.bare, feed.options.named
         return [
             story_module(n)
             if entry == MODULE
-            else shown_pin(entry, feed.topic, origins, gated or bool(feed.options.bare and n % feed.options.bare == 0))
+            else shown_pin(entry, feed.topic, origins, gated or bool(bare and n % bare == 0), named)
             for n, entry in enumerate(page.entries, page.start)
         ]
 
@@ -178,10 +179,10 @@ class Resources:
 
 
 @lru_cache(maxsize=16_384)
-def shown_pin(pin_id: str, topic: str, origins: Origins, gated: bool) -> Raw:
+def shown_pin(pin_id: str, topic: str, origins: Origins, gated: bool, named: bool = False) -> Raw:
     pin = read_pin(pin_id)
     assert pin is not None
-    return Raw(msgspec.json.encode((stub if gated else search_pin)(pin, topic, origins)))
+    return Raw(msgspec.json.encode(stub(pin, topic, origins) if gated else search_pin(pin, topic, origins, named)))
 
 
 def _boards(options: Options, origins: Origins) -> Any:

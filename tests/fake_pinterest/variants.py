@@ -53,7 +53,8 @@ def _size(clip: Clip, template: str) -> tuple[int, int]:
     return clip.source
 
 
-def story_json(pin: Pin, origins: Origins, rich: bool = False) -> Json | None:
+def story_json(pin: Pin, origins: Origins, rich: bool = False, named: bool = False) -> Json | None:
+    """`named`: of its videos the signatures alone are told."""
     if not pin.story:
         return None
     return {
@@ -62,26 +63,30 @@ def story_json(pin: Pin, origins: Origins, rich: bool = False) -> Json | None:
         "page_count": len(pin.story),
         "pages_preview": [],
         "metadata": None,
-        "pages": [_page_json(pin, place, page, origins, rich) for place, page in enumerate(pin.story)],
+        "pages": [_page_json(pin, place, page, origins, rich, named) for place, page in enumerate(pin.story)],
     }
 
 
-def _page_json(pin: Pin, place: int, page: StoryPage, origins: Origins, rich: bool) -> Json:
+def _page_json(pin: Pin, place: int, page: StoryPage, origins: Origins, rich: bool, named: bool) -> Json:
     shown: Json = {
         "id": str(10**17 + number("page", pin.ids.tag, pin.ids.root, place) % 10**17),
         "image_signature": picture_signature(pin, place),
         "layout": 0,
-        "blocks": [_block_json(pin, place, block, origins, rich) for block in page.blocks],
+        "blocks": [_block_json(pin, place, block, origins, rich, named) for block in page.blocks],
     }
     if page.video:
-        shown["video"] = video_json(page.video, origins, rich)
+        shown |= _story_video(page.video, origins, rich, named)
     return shown
 
 
-def _block_json(pin: Pin, place: int, block: Block, origins: Origins, rich: bool) -> Json:
+def _story_video(signature: str, origins: Origins, rich: bool, named: bool) -> Json:
+    return {"video": None if named else video_json(signature, origins, rich), "video_signature": signature}
+
+
+def _block_json(pin: Pin, place: int, block: Block, origins: Origins, rich: bool, named: bool) -> Json:
     shown: Json = {"block_type": 3 if block.signature else 2, "type": block.kind, "block_style": None}
     if block.signature:
-        return shown | {"video": video_json(block.signature, origins, rich), "tracking_id": None}
+        return shown | _story_video(block.signature, origins, rich, named) | {"tracking_id": None}
     if block.kind == "story_pin_paragraph_block":
         return shown | {"text": "Slow cooling makes the colour.", "id": "0"}
     picture = picture_signature(pin, place)

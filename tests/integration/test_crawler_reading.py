@@ -88,6 +88,23 @@ async def test_stubs_are_asked_for_by_themselves(site: RunningSite) -> None:
     assert got.ways == {"page"}
 
 
+@pytest.mark.parametrize(
+    ("strategy", "queries"),
+    [
+        ("feed", ["glaze pins:30 gated:always", "glaze pins:1 mix:pictures bare:1", "glaze pins:100 stories:named"]),
+        ("page", ["glaze pins:0 embedded:yes end:none", "glaze pins:25 embedded:yes end:none"]),
+    ],
+)
+async def test_what_is_told_sparingly_is_read_whole_in_each_way_alone(
+    site: RunningSite, strategy: Strategy, queries: list[str]
+) -> None:
+    """Stubs alone, stories that only name their videos, and HTML with all pins and no cursor."""
+    async with Browser(settings(site, strategy, warm_contexts=0)) as browser:
+        found = await asyncio.gather(*(Crawl().run(browser, query) for query in queries))
+    for query, got in zip(queries, found, strict=True):
+        assert_all_found(got, query)
+
+
 async def test_a_page_that_carries_its_first_pins_is_read_whole(site: RunningSite) -> None:
     query = "glaze pins:120 embedded:yes"
     assert_all_found(await crawl(site, query, "page"), query)

@@ -302,3 +302,15 @@ def test_pins_of_which_too_little_is_told_are_named() -> None:
     bare = {"type": "pin", "id": "3", "videos": {"video_list": {"V_720P": {"url": None}}}}
     found = extract([full, stub, bare], session="s", site="https://www.pinterest.com")
     assert (found.stubs, found.badged, found.bare, found.gated) == (["2"], [], ["3"], False)
+
+
+def test_keys_that_no_encoding_has_or_that_are_long_do_not_get_into_a_message() -> None:
+    rows = {
+        f"{'V' * 999}\ud83d": videos(A, captions_urls={"en\ud83d": "https://v1.pinimg.com/c.vtt"})["video_list"][
+            "V_HLSV4"
+        ]
+    }
+    [media] = run(pin(videos={"video_list": rows})).media
+    assert len(msgspec.json.encode(media)) < 2000
+    [elsewhere] = run(pin(**{"clips\ud83d": {"list\ud83d": media_url("mc/720p", B, ".mp4")}})).media
+    msgspec.json.encode(elsewhere)
