@@ -6,7 +6,6 @@ pins. Where the site gives stubs all the same, each is asked for by itself.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator
@@ -23,7 +22,7 @@ from services.crawler.asking import ask
 from services.crawler.ending import is_last
 from services.crawler.envelope import Envelope, embedded
 from services.crawler.extract import Extraction, extract
-from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, from_playwright
+from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, answering, from_playwright
 from services.crawler.listener import Listener
 from services.crawler.listing import Listing
 from services.crawler.pacing import Pacer, Patience
@@ -101,7 +100,8 @@ class Scroll:
         try:
             async with Listener(tab, self._listing.is_asked_by) as listener:
                 handler = partial(self._on_request, listener)
-                await tab.page.route(_RESOURCES, handler)
+                async with answering(TIMED_OUT_S, "the page"):
+                    await tab.page.route(_RESOURCES, handler)
                 while True:
                     try:
                         async for page in self._once(tab, listener):
@@ -114,7 +114,8 @@ class Scroll:
                         if isinstance(failure, BrowserFailed):
                             raise failure from error
                         await self._patience.wait(failure)
-            await tab.page.unroute(_RESOURCES, handler)
+            async with answering(TIMED_OUT_S, "the page"):
+                await tab.page.unroute(_RESOURCES, handler)
         except Error as error:
             raise from_playwright(error, "The site's page") from error
         async for page in self._by_pin(tab, self._meagre.take()):
@@ -165,11 +166,8 @@ class Scroll:
         raise self._stalled(tab, html, heard or len(entries))
 
     async def _scroll(self, tab: Tab, back: bool) -> None:
-        try:
-            async with asyncio.timeout(TIMED_OUT_S):
-                await tab.page.evaluate(_SCROLL, back)
-        except TimeoutError as error:
-            raise BrowserFailed("the page does not answer") from error
+        async with answering(TIMED_OUT_S, "the page"):
+            await tab.page.evaluate(_SCROLL, back)
 
     def _stalled(self, tab: Tab, html: str, told: int) -> Refused:
         """Why the page asks for nothing more."""
