@@ -34,6 +34,7 @@ WAY = "page"
 NUDGES = 4  # scrolls without an answer, after which the page is taken to be at its end
 NUDGE_S = 1.2  # after each; a page that failed waits a second itself before it tries again
 STALLED = "The site's page stopped giving results without an end; try again later, or update this program."
+BLANK_PAGES = 3  # openings in a row of a page that shows and asks for nothing, after which it is taken at its word
 NOTHING = "The site's page asked for no results in a way that is known here; update this program."
 
 _RESOURCES = re.compile(r"^https?://[^/]+/(resource|_)")  # also of a country's host, where the site led to it
@@ -70,9 +71,21 @@ class _Guard:
 
 
 class Scroll:
-    """A crawl by the page; what it has given survives a page that must be opened anew."""
+    """A crawl by the page; what it has given survives a page that must be opened anew.
 
-    def __init__(self, request: SearchRequest, listing: Listing, site: str, pacer: Pacer, patience: Patience) -> None:
+    `doubted` says that the site has said elsewhere that it knows no such list, so that a page without one bears it out.
+    """
+
+    def __init__(
+        self,
+        request: SearchRequest,
+        listing: Listing,
+        site: str,
+        pacer: Pacer,
+        patience: Patience,
+        *,
+        doubted: bool = False,
+    ) -> None:
         self._request = request
         self._listing = listing
         self._site = site
@@ -87,6 +100,7 @@ class Scroll:
         self._unknown: list[str] = []
         self._refused: Refused | None = None  # the last that the page met since it was last answered
         self._reopened = False
+        self._blank_left = 1 if doubted else BLANK_PAGES
 
     @property
     def pins(self) -> set[str]:
@@ -175,7 +189,10 @@ class Scroll:
             return Refused(Reason.LOGIN_REQUIRED, pinterest.LOGIN_PAGE)
         if self._refused is not None:
             return self._refused
-        return Refused(Reason.UPSTREAM_CHANGED, STALLED if told else NOTHING, transient=True)
+        if told:
+            return Refused(Reason.UPSTREAM_CHANGED, STALLED, transient=True)
+        self._blank_left -= 1
+        return Refused(Reason.UPSTREAM_CHANGED, NOTHING, transient=self._blank_left > 0)
 
     async def _check_end(self, tab: Tab, bookmark: str | None, envelope: Envelope, fullest: int) -> None:
         """A fault gives no cursor, as an end may. Raises Refused where this is not the end, or nothing tells so.

@@ -178,4 +178,6 @@ class _Reading:
         parts = (self._site, self._pacer, self.patience)
         if isinstance(step, OnePin):
             return SinglePin(self._request, step.pin, *parts, by_page=self._step_by_page)
-        return (Scroll if self._step_by_page else Feed)(self._request, step, *parts)
+        if not self._step_by_page:
+            return Feed(self._request, step, *parts)
+        return Scroll(self._request, step, *parts, doubted=self._refused is not None and self._refused.missing)

@@ -11,8 +11,9 @@ import logging
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import product
+from itertools import chain, product
 
+import httpx2
 import structlog
 from msgspec import Struct
 
@@ -21,7 +22,16 @@ from libs.common.messages import Reason
 from libs.common.pace import Rate
 from services.crawler.browser import Browser
 from services.crawler.pacing import BURST
-from tests.fake_pinterest.expected import expected_results
+from tests.fake_pinterest.catalogue import Pin
+from tests.fake_pinterest.expected import expected_of
+from tests.fake_pinterest.feeds import (
+    board_feed,
+    is_related_by_modules_alone,
+    related_feed,
+    search_feed,
+    section_feed,
+    user_feed,
+)
 from tests.fake_pinterest.options import DATA_FAULTS, PAGE_FAULTS, RESPONSE_FAULTS
 from tests.fake_pinterest.running import RunningSite, running_site
 from tests.integration.crawled import Crawl, Strategy, settings
@@ -42,16 +52,71 @@ class Cell(Struct, frozen=True):
     way: Strategy
     more: str = ""
     seed: str = ""
+    source: str = "search"
 
     @property
     def query(self) -> str:
+        """What is searched for, or what is known of the pin that is read."""
         seed = f"{self.fault}-{self.at}-{self.times}-{self.way}{self.seed}"
-        return f"glaze {self.more or SIZES[self.way]} seed:{seed} fault:{self.fault} at:{self.at} times:{self.times}"
+        of = " of:related" if self.source == "related" and self.at in PLACES else ""
+        more = self.more or SIZES[self.way]
+        return f"glaze {more} seed:{seed} fault:{self.fault} at:{self.at} times:{self.times}{of}"
+
+    @property
+    def slug(self) -> str:
+        """The name of a board or a user with that fault."""
+        options = {"pins": self.pins, "seed": f"{self.way}{self.seed}", "fault": self.fault}
+        words = [f"{key}-{value}" for key, value in {**options, "at": self.at, "times": self.times}.items()]
+        return "--".join(["glazes", *words])
+
+    @property
+    def pins(self) -> str:
+        return SIZES[self.way].removeprefix("pins:")
+
+    @property
+    def pin(self) -> Pin:
+        """The pin that is read, or whose neighbours are."""
+        shown = (pin for pin in search_feed(self.query).catalogue() if pin.videos and not pin.embed)
+        return next(pin for pin in shown if not is_related_by_modules_alone(pin.id))
+
+    @property
+    def path(self) -> str | None:
+        """Where it is; None for a search."""
+        match self.source:
+            case "board":
+                return f"/mia/{self.slug}/"
+            case "section":
+                return f"/mia/{self.slug}/second-firing/"
+            case "created" | "saved":
+                return f"/{self.slug}/_{self.source}/"
+            case "pin":
+                return f"/pin/{self.pin.id}/"
+            case "related":
+                return f"/pin/{self.pin.id}/#related"
+        return None
+
+    @property
+    def items(self) -> set[str]:
+        """Those that a complete crawl finds."""
+        match self.source:
+            case "board":
+                feed = board_feed("mia", self.slug)
+            case "section":
+                feed = section_feed("mia", self.slug, "second-firing")
+            case "created" | "saved":
+                feed = user_feed(self.slug, self.source)
+            case "related":
+                feed = related_feed(self.pin.id)
+            case "pin":
+                return {f"{self.pin.id}-{index}" for index in range(len(self.pin.videos))}
+            case _:
+                feed = search_feed(self.query)
+        assert feed is not None
+        return {item for video in expected_of(feed).videos for item in video.items}
 
     def __str__(self) -> str:
-        return (
-            f"{self.fault} at:{self.at} times:{self.times} {self.way} {self.more or SIZES[self.way]} seed:{self.seed}"
-        )
+        more = self.more or SIZES[self.way]
+        return f"{self.fault} at:{self.at} times:{self.times} {self.way} {more} seed:{self.seed} {self.source}"
 
 
 class Result(Struct, frozen=True):
@@ -89,20 +154,23 @@ class Apart(Lane):
         """The circuit is another test's."""
 
 
-async def run(browser: Browser, cell: Cell, longest_s: float) -> Result:
+async def run(site: RunningSite, browser: Browser, cell: Cell, longest_s: float) -> Result:
     """Crawls; after `longest_s` it is taken to hang."""
+    items, path = cell.items, cell.path
+    if cell.source in ("pin", "related"):
+        async with httpx2.AsyncClient() as client:  # what goes wrong with a pin the site learns by the pin's search
+            await client.get(f"{site.origin}/search/videos/", params={"q": cell.query})
     started = time.monotonic()
     got, broke = Crawl(), ""
     try:
         async with asyncio.timeout(longest_s):
-            await got.run(browser, cell.query)
+            await got.run(browser, "" if path else cell.query, path and site.origin + path)
     except TimeoutError:
         broke = "HANGS"
     except Exception as error:  # all of which a crawl must never raise
         traceback.print_exc()
         broke = f"RAISES {type(error).__name__}"
     seconds = time.monotonic() - started
-    items = {item for video in expected_results(cell.query).videos for item in video.items}
     return Result(
         cell=cell,
         reason=got.failed.reason if got.failed else None,
@@ -137,7 +205,7 @@ async def _group(site: RunningSite, way: Strategy, cells: list[Cell], longest_s:
 
         async def one(cell: Cell) -> Result:
             async with free:
-                result = await run(browser, cell, longest_s)
+                result = await run(site, browser, cell, longest_s)
                 print(result, flush=True)
                 return result
 
@@ -154,14 +222,30 @@ def every_cell(seed: str = "") -> Iterator[Cell]:
         yield Cell(fault, "pin", times, way, "pins:60 bare:9", seed=seed)
 
 
+def of_sources(seed: str = "") -> Iterator[Cell]:
+    """Those of the sources beside search."""
+    for fault, times, way in product(RESPONSE_FAULTS + DATA_FAULTS, TIMES, WAYS):
+        for source, at in product(("board", "section", "created", "saved", "related"), PLACES):
+            yield Cell(fault, at, times, way, seed=seed, source=source)
+    for fault, times, way in product((*RESPONSE_FAULTS, "changed_envelope"), TIMES, WAYS):
+        for source, at in (("board", "lookup"), ("section", "lookup"), ("pin", "pin")):
+            yield Cell(fault, at, times, way, seed=seed, source=source)
+    for fault, times, way in product(RESPONSE_FAULTS + PAGE_FAULTS, TIMES, WAYS):
+        for source in ("board", "section", "created", "saved", "related", "pin"):
+            yield Cell(fault, "page", times, way, seed=seed, source=source)
+
+
 def main() -> None:
     """The whole matrix, or what `--only` names."""
     parser = argparse.ArgumentParser(prog="python -m tests.integration.fault_matrix", description=__doc__)
-    parser.add_argument("--only", nargs="*", default=[], help="words, all of which a cell's name must hold")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="words, all of which a cell's line must hold; a/b: either"
+    )
     parser.add_argument("--seed", default="", help="another corpus")
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    cells = [cell for cell in every_cell(arguments.seed) if set(arguments.only) <= set(str(cell).split())]
+    every = chain(every_cell(arguments.seed), of_sources(arguments.seed))
+    cells = [cell for cell in every if all(set(word.split("/")) & set(str(cell).split()) for word in arguments.only)]
     with running_site() as site:
         asyncio.run(run_all(site, cells, 300))
 
