@@ -21,7 +21,7 @@ from libs.common.errors import PinstreamError
 from libs.common.messages import Reason
 
 TIMED_OUT_S = 15.0  # for one request of the site; slower than any answer seen, and within 20 s for a page read
-GRACE_S = 2.0  # for a browser that does not come to its own timer
+GRACE_S = 5.0  # for a browser that comes to its own timer late, or not at all
 MOST_BYTES = 32 * 1024 * 1024  # of one answer; a page of 250 pins has about one and a half
 
 _NET_ERROR = re.compile(r"net::(ERR_[A-Z0-9_]+)")

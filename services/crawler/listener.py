@@ -49,6 +49,8 @@ class Listener:
         self._reading: set[asyncio.Task[None]] = set()
         self._session: CDPSession | None = None
         self._held = 0
+        self._frame = ""  # the page's own, not one within it
+        self._loader = ""  # of the document that is open in it, or being opened
 
     async def __aenter__(self) -> Listener:
         async with answering(TIMED_OUT_S, "the page"):
@@ -63,6 +65,7 @@ class Listener:
         session.on("Network.loadingFinished", self._on_finished)
         session.on("Network.loadingFailed", self._on_failed)
         await session.send("Network.enable", {"maxTotalBufferSize": _BUFFER, "maxResourceBufferSize": _BUFFER})
+        self._frame = (await session.send("Page.getFrameTree"))["frameTree"]["frame"]["id"]
         return session
 
     async def __aexit__(self, *_: object) -> None:
@@ -123,6 +126,11 @@ class Listener:
 
     def _on_request(self, event: dict[str, Any]) -> None:
         request = event["request"]
+        if event["requestId"] == event["loaderId"] and event.get("frameId") == self._frame:
+            self._loader = event["loaderId"]  # what the document before still asks for can no longer be read
+            self.forget()
+        elif event["loaderId"] != self._loader:
+            return
         if event.get("type") in ("XHR", "Fetch") and self._wanted(request["url"]):
             cursor = after(request["url"], request.get("postData"))
             self._asked[event["requestId"]] = _Request(time.monotonic(), cursor)

@@ -124,7 +124,7 @@ class Scroll:
                     except Refused as refusal:
                         await self._patience.wait(refusal)
                     except Error as error:
-                        failure = from_playwright(error, "The site's page")
+                        failure = tab.failure(error, "The site's page")
                         if isinstance(failure, BrowserFailed):
                             raise failure from error
                         await self._patience.wait(failure)

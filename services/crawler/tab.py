@@ -141,13 +141,20 @@ class Tab:
                 raise Refused(Reason.UNREACHABLE, message, transient=True) from error
             raise await self._failure(error, "A page of the site") from error
 
+    def failure(self, error: Error, what: str) -> Refused | BrowserFailed:
+        """What an error of the page means, by where the page is."""
+        failure = from_playwright(error, what)
+        if isinstance(failure, Refused) and failure.transient and is_login(self.page.url):
+            return Refused(Reason.LOGIN_REQUIRED, LOGIN_PAGE)
+        return failure
+
     async def _opened(self, address: str) -> Response | None:
         async with answering(TIMED_OUT_S + GRACE_S, "the browser"):
             return await self.page.goto(address, wait_until="commit", timeout=TIMED_OUT_S * 1000)
 
     async def _failure(self, error: Error, what: str) -> Refused | BrowserFailed:
         """What it means; a browser that opens nothing may be standing still. Raises Silent."""
-        failure = from_playwright(error, what)
+        failure = self.failure(error, what)
         if isinstance(failure, Refused) and failure.took_s:
             async with answering(ANSWERS_S, "the browser"):
                 with suppress(Error):

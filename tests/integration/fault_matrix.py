@@ -141,7 +141,8 @@ class Result(Struct, frozen=True):
         short = " SHORT" if self.reason is None and not self.complete else ""
         extra = f" EXTRA {self.extra}" if self.extra else ""
         ways = "+".join(self.ways)
-        return f"{self.seconds:6.1f} s  {told:16} {self.found:3}/{self.expected} {ways:9} {self.cell}{short}{extra}"
+        cell = f"{self.cell}{short}{extra}"
+        return f"{self.seconds:6.1f} s  {told:16} {self.found:3}/{self.expected} {ways:9} {cell}  {self.message}"
 
 
 class Apart(Lane):
