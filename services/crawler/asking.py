@@ -15,10 +15,11 @@ from libs.common.messages import Reason
 from services.crawler import pinterest
 from services.crawler.envelope import Envelope
 from services.crawler.failure import (
+    GRACE_S,
     MOST_BYTES,
     TIMED_OUT_S,
-    BrowserFailed,
     Refused,
+    answering,
     from_playwright,
     timed_out,
     too_long,
@@ -29,12 +30,12 @@ from services.crawler.tab import Tab
 
 Ask = Callable[[pinterest.Asked], Awaitable[Envelope]]  # for things other than pins
 
-_GRACE_S = 2.0  # for a renderer that does not come to its own timer
 _TOO_LONG = (413, 414, 431)  # of an address: a cursor grows with the depth of its page
 _FETCH = """async ({path, form, headers, timeout_ms, most_bytes, number}) => {
   const stop = new AbortController();
   const stops = (globalThis.__stops ??= new Map());
   stops.set(number, stop);
+  const end = performance.now() + timeout_ms;
   const timer = setTimeout(() => stop.abort(), timeout_ms);
   const options = {headers, signal: stop.signal, credentials: "same-origin", cache: "no-store"};
   if (form !== null) {
@@ -47,6 +48,7 @@ _FETCH = """async ({path, form, headers, timeout_ms, most_bytes, number}) => {
     const reader = answer.body?.getReader(), decoder = new TextDecoder();
     let body = "", bytes = 0;
     for (let part; reader && !(part = await reader.read()).done; ) {
+      if (performance.now() > end) stop.abort();  // what goes on without a pause lets no timer have its turn
       bytes += part.value.length;
       if (bytes > most_bytes) {
         stop.abort();
@@ -112,10 +114,8 @@ async def _answer(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, as_form: bo
         "number": number,
     }
     try:
-        async with asyncio.timeout(TIMED_OUT_S + _GRACE_S):
+        async with answering(TIMED_OUT_S + GRACE_S, "the page"):
             got = await tab.page.evaluate(_FETCH, argument)
-    except TimeoutError as error:
-        raise BrowserFailed("the page does not answer") from error
     except Error as error:
         failure = from_playwright(error, what)
         tab.left()

@@ -17,7 +17,7 @@ from libs.common.errors import StartFailed
 from libs.common.lane import Lane
 from libs.common.tasks import end
 from services.crawler.chromium import Chromium, driver
-from services.crawler.failure import BrowserFailed
+from services.crawler.failure import BrowserFailed, Silent
 from services.crawler.launch import find_executable, trust
 from services.crawler.pacing import Pacer, own_lane
 from services.crawler.settings import CrawlerSettings
@@ -94,18 +94,20 @@ class Browser:
         """A tab that other sessions may share, to fetch with and not to go elsewhere. Raises BrowserFailed."""
         async with self._slots:
             chromium = await self._ready_one()
-            shared, tab = await chromium.join()
-            async with self._used(tab, partial(chromium.leave, shared)):
-                yield tab
+            async with _watched(chromium):
+                shared, tab = await chromium.join()
+                async with self._used(tab, partial(chromium.leave, shared)):
+                    yield tab
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Tab]:
         """A tab in a context of its own, closed at the end. Raises BrowserFailed."""
         async with self._pages:
             chromium = await self._ready_one()
-            tab = await chromium.take()
-            async with self._used(tab, chromium.give_back):
-                yield tab
+            async with _watched(chromium):
+                tab = await chromium.take()
+                async with self._used(tab, chromium.give_back):
+                    yield tab
 
     @asynccontextmanager
     async def _used(self, tab: Tab, give_back: GiveBack) -> AsyncIterator[None]:
@@ -114,6 +116,9 @@ class Browser:
         asyncio.get_running_loop().call_later(WARM_AFTER_S, self._warm_up)
         try:
             yield
+        except Silent:
+            tab.crashed = True  # those that share it need not wait for it too
+            raise
         finally:
             self._warm_up()
             self.sessions -= 1
@@ -222,6 +227,16 @@ class Browser:
             await chromium.close()
         if self._home is not None:
             self._home.cleanup()
+
+
+@asynccontextmanager
+async def _watched(chromium: Chromium) -> AsyncIterator[None]:
+    """Has a Chromium ended that a session had no answer of, unless it was its page alone."""
+    try:
+        yield
+    except Silent:
+        await chromium.end_unless_it_answers()
+        raise
 
 
 async def find(settings: CrawlerSettings) -> str:

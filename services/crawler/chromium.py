@@ -16,15 +16,16 @@ from playwright.async_api import Browser, Error, Playwright, async_playwright
 from libs.common.errors import StartFailed
 from libs.common.tasks import result_of
 from services.crawler.failure import BrowserFailed, Refused
-from services.crawler.footprint import footprint_mb
+from services.crawler.footprint import footprint_mb, tree_of
 from services.crawler.launch import start
 from services.crawler.pacing import Pacer
 from services.crawler.settings import CrawlerSettings
 from services.crawler.shared_tabs import SharedTab, SharedTabs
-from services.crawler.tab import Tab
+from services.crawler.tab import ANSWERS_S, Tab
 
 DRIVER_ADVICE = "run scripts/install, or: apt-get install libatomic1"
 DRIVER_COMMAND = "run-driver"
+ENDING_S = 5.0  # how long a Chromium, and then its driver, may take to end before they are killed
 CLOSING_S = 1.0  # how long contexts are waited for that are being closed, before they are left to close by themselves
 
 log = structlog.get_logger()
@@ -46,7 +47,7 @@ class Chromium:
         self._leases = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._retired = False
+        self._retired = self._silent = False
         self._warm: deque[asyncio.Task[Tab]] = deque()
         self._closing: set[asyncio.Task[None]] = set()
         self._dropped: set[asyncio.Task[Tab]] = set()
@@ -71,12 +72,28 @@ class Chromium:
     @property
     def runs(self) -> bool:
         """Whether it answers: Playwright does not notice where its driver dies."""
-        if self._browser is None or not self._browser.is_connected():
+        if self._silent or self._browser is None or not self._browser.is_connected():
             return False
         try:
             return self._process is None or self._process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
         except psutil.NoSuchProcess:
             return False
+
+    async def end_unless_it_answers(self) -> None:
+        """Kills it where it stands still, so that those who wait for it learn of it and another is started."""
+        if self._browser is None or not self.runs:
+            return
+        try:
+            async with asyncio.timeout(ANSWERS_S):
+                session = await self._browser.new_browser_cdp_session()
+                await session.send("Browser.getVersion")
+                await session.detach()
+        except TimeoutError:
+            log.warning("the browser stands still and is killed")
+            self._silent = True
+            self._kill()
+        except Error as error:
+            log.info("the browser was gone before it was asked whether it answers", why=error.message)
 
     @property
     def age_s(self) -> float:
@@ -158,10 +175,23 @@ class Chromium:
             await asyncio.wait(set(self._closing), timeout=CLOSING_S)
         try:
             if self._browser is not None:
-                await self._browser.close()
-        except Error as error:
-            log.info("the browser was gone before it was closed", why=error.message)
-        await self._playwright.stop()
+                async with asyncio.timeout(ENDING_S):
+                    await self._browser.close()
+        except (Error, TimeoutError) as error:
+            log.info("the browser was gone before it was closed", why=str(error))
+            self._kill()
+        try:
+            async with asyncio.timeout(ENDING_S):
+                await self._playwright.stop()
+        except TimeoutError:
+            log.warning("the browser's driver stands still and is killed")
+            self._kill(driver=True)
+
+    def _kill(self, *, driver: bool = False) -> None:
+        if self._process is not None:
+            for process in tree_of(self._process.pid)[0 if driver else 1 :]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     async def _new_tab(self) -> Tab:
         return await self._warm_tab() or await self._opened()

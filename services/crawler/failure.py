@@ -4,18 +4,24 @@ PinstreamError
 └── CrawlFailed     the crawl is over; carries the reason and what to do
 Refused             one request was not answered as it should be; retried, tried by the other way, or fatal
 BrowserFailed       the browser or its page is gone
+└── Silent          it is there and does not answer
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
-from playwright.async_api import Error, TimeoutError
+from playwright.async_api import Error
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from libs.common.errors import PinstreamError
 from libs.common.messages import Reason
 
 TIMED_OUT_S = 15.0  # for one request of the site; slower than any answer seen, and within 20 s for a page read
+GRACE_S = 5.0  # for a browser that comes to its own timer late, or not at all
 MOST_BYTES = 32 * 1024 * 1024  # of one answer; a page of 250 pins has about one and a half
 
 _NET_ERROR = re.compile(r"net::(ERR_[A-Z0-9_]+)")
@@ -75,6 +81,20 @@ class BrowserFailed(Exception):
     """The browser, or its page, crashed or was closed."""
 
 
+class Silent(BrowserFailed):
+    """The page, the browser or its driver stands still."""
+
+
+@asynccontextmanager
+async def answering(within_s: float, what: str) -> AsyncGenerator[None, None]:
+    """Within, the browser is asked something that it must answer in so long. Raises Silent."""
+    try:
+        async with asyncio.timeout(within_s):
+            yield
+    except TimeoutError as error:
+        raise Silent(f"{what} does not answer") from error
+
+
 def timed_out(what: str) -> Refused:
     """`what` was not finished in time."""
     message = f"{what} was not finished within {TIMED_OUT_S:g} s; try again later, or see whether the site is slow."
@@ -107,7 +127,7 @@ def unreachable(why: str) -> Refused:
 
 def from_playwright(error: Error, what: str) -> Refused | BrowserFailed:
     """What Playwright's error means."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, PlaywrightTimeout):
         return timed_out(what)
     if match := _NET_ERROR.search(error.message):
         return unreachable(match[1])

@@ -13,7 +13,16 @@ import msgspec
 import structlog
 from playwright.async_api import CDPSession, Error
 
-from services.crawler.failure import MOST_BYTES, TIMED_OUT_S, Refused, timed_out, too_long, unreachable
+from services.crawler.failure import (
+    GRACE_S,
+    MOST_BYTES,
+    TIMED_OUT_S,
+    Refused,
+    answering,
+    timed_out,
+    too_long,
+    unreachable,
+)
 from services.crawler.pinterest import Answer, after
 from services.crawler.tab import Tab
 
@@ -40,16 +49,24 @@ class Listener:
         self._reading: set[asyncio.Task[None]] = set()
         self._session: CDPSession | None = None
         self._held = 0
+        self._frame = ""  # the page's own, not one within it
+        self._loader = ""  # of the document that is open in it, or being opened
 
     async def __aenter__(self) -> Listener:
-        self._session = session = await self._tab.context.new_cdp_session(self._tab.page)
+        async with answering(TIMED_OUT_S, "the page"):
+            self._session = await self._begun()
+        return self
+
+    async def _begun(self) -> CDPSession:
+        session = await self._tab.context.new_cdp_session(self._tab.page)
         session.on("Network.requestWillBeSent", self._on_request)
         session.on("Network.responseReceived", self._on_response)
         session.on("Network.dataReceived", self._on_data)
         session.on("Network.loadingFinished", self._on_finished)
         session.on("Network.loadingFailed", self._on_failed)
         await session.send("Network.enable", {"maxTotalBufferSize": _BUFFER, "maxResourceBufferSize": _BUFFER})
-        return self
+        self._frame = (await session.send("Page.getFrameTree"))["frameTree"]["frame"]["id"]
+        return session
 
     async def __aexit__(self, *_: object) -> None:
         for task in self._reading:
@@ -57,9 +74,10 @@ class Listener:
         await asyncio.gather(*self._reading, return_exceptions=True)
         if self._session is not None:
             try:
-                await self._session.detach()
-            except Error as error:
-                log.debug("the page was gone before its listener", why=error.message)
+                async with asyncio.timeout(GRACE_S):
+                    await self._session.detach()
+            except (Error, TimeoutError) as error:
+                log.debug("the page was gone before its listener", why=str(error))
 
     async def next(self, patience_s: float) -> Answer | None:
         """The next answer; nothing where the page asked for none in so long. Raises Refused."""
@@ -108,6 +126,11 @@ class Listener:
 
     def _on_request(self, event: dict[str, Any]) -> None:
         request = event["request"]
+        if event["requestId"] == event["loaderId"] and event.get("frameId") == self._frame:
+            self._loader = event["loaderId"]  # what the document before still asks for can no longer be read
+            self.forget()
+        elif event["loaderId"] != self._loader:
+            return
         if event.get("type") in ("XHR", "Fetch") and self._wanted(request["url"]):
             cursor = after(request["url"], request.get("postData"))
             self._asked[event["requestId"]] = _Request(time.monotonic(), cursor)

@@ -6,7 +6,6 @@ pins. Where the site gives stubs all the same, each is asked for by itself.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator
@@ -23,7 +22,7 @@ from services.crawler.asking import ask
 from services.crawler.ending import is_last
 from services.crawler.envelope import Envelope, embedded
 from services.crawler.extract import Extraction, extract
-from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, from_playwright
+from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, answering, from_playwright
 from services.crawler.listener import Listener
 from services.crawler.listing import Listing
 from services.crawler.pacing import Pacer, Patience
@@ -35,6 +34,7 @@ WAY = "page"
 NUDGES = 4  # scrolls without an answer, after which the page is taken to be at its end
 NUDGE_S = 1.2  # after each; a page that failed waits a second itself before it tries again
 STALLED = "The site's page stopped giving results without an end; try again later, or update this program."
+BLANK_PAGES = 3  # openings in a row of a page that shows and asks for nothing, after which it is taken at its word
 NOTHING = "The site's page asked for no results in a way that is known here; update this program."
 
 _RESOURCES = re.compile(r"^https?://[^/]+/(resource|_)")  # also of a country's host, where the site led to it
@@ -71,9 +71,21 @@ class _Guard:
 
 
 class Scroll:
-    """A crawl by the page; what it has given survives a page that must be opened anew."""
+    """A crawl by the page; what it has given survives a page that must be opened anew.
 
-    def __init__(self, request: SearchRequest, listing: Listing, site: str, pacer: Pacer, patience: Patience) -> None:
+    `doubted` says that the site has said elsewhere that it knows no such list, so that a page without one bears it out.
+    """
+
+    def __init__(
+        self,
+        request: SearchRequest,
+        listing: Listing,
+        site: str,
+        pacer: Pacer,
+        patience: Patience,
+        *,
+        doubted: bool = False,
+    ) -> None:
         self._request = request
         self._listing = listing
         self._site = site
@@ -88,6 +100,7 @@ class Scroll:
         self._unknown: list[str] = []
         self._refused: Refused | None = None  # the last that the page met since it was last answered
         self._reopened = False
+        self._blank_left = 1 if doubted else BLANK_PAGES
 
     @property
     def pins(self) -> set[str]:
@@ -101,7 +114,8 @@ class Scroll:
         try:
             async with Listener(tab, self._listing.is_asked_by) as listener:
                 handler = partial(self._on_request, listener)
-                await tab.page.route(_RESOURCES, handler)
+                async with answering(TIMED_OUT_S, "the page"):
+                    await tab.page.route(_RESOURCES, handler)
                 while True:
                     try:
                         async for page in self._once(tab, listener):
@@ -110,11 +124,12 @@ class Scroll:
                     except Refused as refusal:
                         await self._patience.wait(refusal)
                     except Error as error:
-                        failure = from_playwright(error, "The site's page")
+                        failure = tab.failure(error, "The site's page")
                         if isinstance(failure, BrowserFailed):
                             raise failure from error
                         await self._patience.wait(failure)
-            await tab.page.unroute(_RESOURCES, handler)
+            async with answering(TIMED_OUT_S, "the page"):
+                await tab.page.unroute(_RESOURCES, handler)
         except Error as error:
             raise from_playwright(error, "The site's page") from error
         async for page in self._by_pin(tab, self._meagre.take()):
@@ -165,11 +180,8 @@ class Scroll:
         raise self._stalled(tab, html, heard or len(entries))
 
     async def _scroll(self, tab: Tab, back: bool) -> None:
-        try:
-            async with asyncio.timeout(TIMED_OUT_S):
-                await tab.page.evaluate(_SCROLL, back)
-        except TimeoutError as error:
-            raise BrowserFailed("the page does not answer") from error
+        async with answering(TIMED_OUT_S, "the page"):
+            await tab.page.evaluate(_SCROLL, back)
 
     def _stalled(self, tab: Tab, html: str, told: int) -> Refused:
         """Why the page asks for nothing more."""
@@ -177,7 +189,10 @@ class Scroll:
             return Refused(Reason.LOGIN_REQUIRED, pinterest.LOGIN_PAGE)
         if self._refused is not None:
             return self._refused
-        return Refused(Reason.UPSTREAM_CHANGED, STALLED if told else NOTHING, transient=True)
+        if told:
+            return Refused(Reason.UPSTREAM_CHANGED, STALLED, transient=True)
+        self._blank_left -= 1
+        return Refused(Reason.UPSTREAM_CHANGED, NOTHING, transient=self._blank_left > 0)
 
     async def _has_no_more(self, tab: Tab, html: str, entries: list[object]) -> bool:
         """Whether a page whose HTML has results without a cursor, and which asks for nothing, shows all there is."""

@@ -178,6 +178,6 @@ class _Reading:
         parts = (self._site, self._pacer, self.patience)
         if isinstance(step, OnePin):
             return SinglePin(self._request, step.pin, *parts, by_page=self._step_by_page)
-        if self._step_by_page:
-            return Scroll(self._request, step, *parts)
-        return Feed(self._request, step, *parts, alone=self._strategy == "feed")
+        if not self._step_by_page:
+            return Feed(self._request, step, *parts, alone=self._strategy == "feed")
+        return Scroll(self._request, step, *parts, doubted=self._refused is not None and self._refused.missing)

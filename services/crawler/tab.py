@@ -14,12 +14,21 @@ from playwright.async_api import Browser, BrowserContext, Error, Page, Request, 
 
 from libs.common.messages import Reason
 from services.crawler.address import is_media
-from services.crawler.failure import TIMED_OUT_S, BrowserFailed, Refused, from_playwright, timed_out
+from services.crawler.failure import (
+    GRACE_S,
+    TIMED_OUT_S,
+    BrowserFailed,
+    Refused,
+    answering,
+    from_playwright,
+    timed_out,
+)
 from services.crawler.launch import Allowed
 from services.crawler.pacing import Pacer
 from services.crawler.pinterest import LOGIN_PAGE, is_login, refusal_by
 from services.crawler.settings import CrawlerSettings
 
+ANSWERS_S = 5.0  # a browser that tells no cookies within it stands still
 FRESH_S = 900.0  # a page kept longer at the site is opened anew before a session gets it, for its cookies
 
 log = structlog.get_logger()
@@ -65,18 +74,18 @@ class Tab:
         """A new one, nowhere yet. Raises BrowserFailed."""
         context: BrowserContext | None = None
         try:
-            context = await browser.new_context(
-                service_workers="block", accept_downloads=False, permissions=[], locale="en-US"
-            )
-            page = await context.new_page()
-            tab = cls(context, page, settings, pacer)
-            # The feed's own requests are left out: a turn through Python costs each some milliseconds.
-            feed = re.escape(f"{settings.site}/resource/")
-            await context.route(re.compile(f"^(?!{feed})"), tab._on_request)
+            async with answering(TIMED_OUT_S, "the browser"):
+                context = await browser.new_context(
+                    service_workers="block", accept_downloads=False, permissions=[], locale="en-US"
+                )
+                page = await context.new_page()
+                tab = cls(context, page, settings, pacer)
+                # The feed's own requests are left out: a turn through Python costs each some milliseconds.
+                feed = re.escape(f"{settings.site}/resource/")
+                await context.route(re.compile(f"^(?!{feed})"), tab._on_request)
         except BaseException as error:
             if context is not None:
-                with suppress(Error):  # it is gone with its browser
-                    await asyncio.shield(context.close())
+                await asyncio.shield(_closed_in_time(context))
             if isinstance(error, Error):
                 raise BrowserFailed(error.message.split("\n", 1)[0]) from error
             raise
@@ -112,7 +121,7 @@ class Tab:
         self._landed_at = None
         await self._pacer.turn(probe=path != "/")  # that the first page comes says little
         try:
-            response = await self.page.goto(self._settings.site + path, wait_until="commit", timeout=TIMED_OUT_S * 1000)
+            response = await self._opened(self._settings.site + path)
             self._landed_at = time.monotonic()
             if response is None or path == "/":
                 return ""  # whatever the status, the page is at the site's origin; the feed's answers tell the rest
@@ -130,7 +139,27 @@ class Tab:
                     raise refusal from error
                 message = "The site answers with an error of its own; try again later."
                 raise Refused(Reason.UNREACHABLE, message, transient=True) from error
-            raise from_playwright(error, "A page of the site") from error
+            raise await self._failure(error, "A page of the site") from error
+
+    def failure(self, error: Error, what: str) -> Refused | BrowserFailed:
+        """What an error of the page means, by where the page is."""
+        failure = from_playwright(error, what)
+        if isinstance(failure, Refused) and failure.transient and is_login(self.page.url):
+            return Refused(Reason.LOGIN_REQUIRED, LOGIN_PAGE)
+        return failure
+
+    async def _opened(self, address: str) -> Response | None:
+        async with answering(TIMED_OUT_S + GRACE_S, "the browser"):
+            return await self.page.goto(address, wait_until="commit", timeout=TIMED_OUT_S * 1000)
+
+    async def _failure(self, error: Error, what: str) -> Refused | BrowserFailed:
+        """What it means; a browser that opens nothing may be standing still. Raises Silent."""
+        failure = self.failure(error, what)
+        if isinstance(failure, Refused) and failure.took_s:
+            async with answering(ANSWERS_S, "the browser"):
+                with suppress(Error):
+                    await self.context.cookies()
+        return failure
 
     async def follow(self, address: str) -> Followed:
         """Opens an address that leads to another, and says to which: the last that was asked for, if in vain.
@@ -147,9 +176,9 @@ class Tab:
         await self._pacer.turn()
         self.page.on("request", note)
         try:
-            response = await self.page.goto(address, wait_until="commit", timeout=TIMED_OUT_S * 1000)
+            response = await self._opened(address)
         except Error as error:
-            failure = from_playwright(error, "A short link")
+            failure = await self._failure(error, "A short link")
             if isinstance(failure, BrowserFailed):
                 raise failure from error
             return Followed(asked[-1] if asked else address, None, None, failure)
@@ -160,12 +189,9 @@ class Tab:
 
     async def close(self) -> None:
         """Ends the context with all that is in it."""
-        try:
-            await self.context.close()
-            if self._closing:
-                await asyncio.wait(set(self._closing))
-        except Error as error:
-            log.debug("a context was gone before it was closed", why=error.message)
+        await _closed_in_time(self.context)
+        if self._closing:
+            await asyncio.wait(set(self._closing))
 
     async def _on_request(self, route: Route, request: Request) -> None:
         try:
@@ -194,9 +220,10 @@ class Tab:
 
     async def _closed(self, page: Page) -> None:
         try:
-            await page.close()
-        except Error as error:
-            log.debug("a popup was gone before it was closed", why=error.message)
+            async with asyncio.timeout(TIMED_OUT_S):
+                await page.close()
+        except (Error, TimeoutError) as error:
+            log.debug("a popup was gone before it was closed", why=str(error))
 
     def _on_crash(self, page: Page) -> None:
         self.crashed = True
@@ -208,3 +235,12 @@ class Tab:
     def _on_failure(self, request: Request) -> None:
         if request.failure and "BLOCKED_BY_CLIENT" not in request.failure:
             self.last_failure = request.failure
+
+
+async def _closed_in_time(context: BrowserContext) -> None:
+    """Closes it; one of a browser that stands still goes with that."""
+    try:
+        async with asyncio.timeout(TIMED_OUT_S):
+            await context.close()
+    except (Error, TimeoutError) as error:
+        log.debug("a context was gone before it was closed", why=str(error))

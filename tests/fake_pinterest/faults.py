@@ -84,7 +84,7 @@ async def _gone(receive: Receive) -> None:
 def fault_at(state: State, feed: Feed, page: Page, asked_gated: bool) -> str | None:
     """The fault that strikes this page now. The page's own, gated requests use up a fault of their own."""
     options = feed.options
-    if options.fault is None or options.fault.startswith("cdn_"):
+    if options.fault is None or options.of != "self" or options.fault.startswith("cdn_"):
         return None
     struck = {"first": page.first, "middle": page.middle, "last": page.last}
     if not struck.get(options.at, options.at == str(page.number)):
@@ -93,7 +93,7 @@ def fault_at(state: State, feed: Feed, page: Page, asked_gated: bool) -> str | N
 
 
 def fault_on_html(state: State, feed: Feed, page: Callable[[], Response]) -> Response | Unfinished | None:
-    """What is given instead of `page`, the HTML of a search."""
+    """What is given instead of `page`, the HTML of a list or of a pin."""
     fault = feed.options.fault
     if feed.options.at != "page" or fault is None or not state.use(f"{feed.key} page", feed.options.times):
         return None
@@ -103,6 +103,8 @@ def fault_on_html(state: State, feed: Feed, page: Callable[[], Response]) -> Res
         return _led(fault, f"http://127.0.0.1:{feed.options.hostile or 9}/{fault}")
     if fault in _SCRIPTS:
         return HTMLResponse(f"<!doctype html><title>A page</title><script>{_SCRIPTS[fault]}</script>")
+    if fault == "blank":
+        return HTMLResponse("<!doctype html><title>A page</title><p>We couldn't find that page</p>")
     return refusal(fault)
 
 
@@ -111,6 +113,13 @@ def fault_on_pin(state: State, feed: Feed | None, pin: str) -> str | None:
     if feed is None or feed.options.at != "pin" or feed.options.fault is None:
         return None
     return feed.options.fault if state.use(f"{feed.key} pin {pin}", feed.options.times) else None
+
+
+def fault_on_lookup(state: State, feed: Feed, name: str) -> str | None:
+    """The fault that strikes the resource `name`, which tells of a board, its sections or a user."""
+    if feed.options.at != "lookup" or feed.options.fault is None:
+        return None
+    return feed.options.fault if state.use(f"{feed.key} {name}", feed.options.times) else None
 
 
 def retry_after(fault: str) -> str | None:

@@ -107,10 +107,15 @@ def user_feed(username: str, kind: str) -> Feed | None:
     return _feed(f"user {username} {kind}", f"user {username} {kind}", options, options.pins, "videos")
 
 
-def related_feed(pin_id: str) -> Feed | None:
+def related_feed(pin_id: str, of: Feed | None = None) -> Feed | None:
+    """The pins beside a pin; `of` is the list that it was met in, which may say what goes wrong."""
     if read_pin(pin_id) is None:
         return None
-    return _feed(f"related {pin_id}", f"related {pin_id}", Options(topic="related ideas"), 50, "videos")
+    options = Options(topic="related ideas")
+    feed = _feed(f"related {pin_id}", f"related {pin_id}", options, 50, "videos")
+    if of is None or of.options.of != "related":
+        return feed
+    return replace(feed, options=replace(options, fault=of.options.fault, at=of.options.at, times=of.options.times))
 
 
 def is_related_by_modules_alone(pin_id: str) -> bool:

@@ -46,9 +46,19 @@ DATA_FAULTS = (
     "bookmark_list",
     "bookmark_renamed",
 )
-PAGE_FAULTS = ("spin", "reload", "login_script", "lead_script", "lead_meta", "lead_302")  # of the HTML page alone
+PAGE_FAULTS = (
+    "blank",
+    "spin",
+    "reload",
+    "login_script",
+    "lead_script",
+    "lead_meta",
+    "lead_302",
+)  # of the HTML page alone
 CDN_FAULTS = ("cdn_slow", "cdn_down", "cdn_head_forbidden")
 FAULTS = RESPONSE_FAULTS + DATA_FAULTS + PAGE_FAULTS + CDN_FAULTS
+
+PLACES = ("first", "middle", "last", "page", "pin", "lookup")  # page: the HTML; lookup: of a board, a section, a user
 
 MOST_PINS = 16_000  # a pin's number has 14 bits in its id
 _OPTION = re.compile(r"([a-z]+):(\S+)")
@@ -64,7 +74,8 @@ class Options:
     pins: int = 120
     seed: str = ""
     fault: str | None = None
-    at: str = "middle"  # first, middle, last, page (the HTML page), pin (PinResource), or the number of a page
+    at: str = "middle"  # first, middle, last, the number of a page, or one of PLACES
+    of: str = "self"  # related: not this list, but those beside its pins have the fault
     times: int | None = 1  # None: for ever
     end: str | None = None
     latency_ms: int | None = None
@@ -106,7 +117,9 @@ def _option(key: str, value: str) -> tuple[str, object]:
         case "at":
             if value.isdigit():
                 return "at", str(_number(key, value, 1, MOST_PINS))
-            return "at", _one_of(key, value, ("first", "middle", "last", "page", "pin"))
+            return "at", _one_of(key, value, PLACES)
+        case "of":
+            return "of", _one_of(key, value, ("self", "related"))
         case "times":
             return "times", None if value == "always" else _number(key, value, 1, 1_000_000)
         case "end":
@@ -134,8 +147,8 @@ def _option(key: str, value: str) -> tuple[str, object]:
         case "hostile":
             return "hostile", _number(key, value, 1, 65_535)
     known = (
-        "pins, seed, fault, at, times, end, latency, gated, size, scope, embedded, uri, mix, sections, bare, stories, "
-        "hostile"
+        "pins, seed, fault, at, of, times, end, latency, gated, size, scope, embedded, uri, mix, sections, bare, "
+        "stories, hostile"
     )
     raise BadOption(f"The stand-in knows no option {key!r}. It knows: {known}.")
 

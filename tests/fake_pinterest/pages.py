@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -59,7 +61,10 @@ class Pages:
         }
         props = self._first_page(feed, options, origins_of(request)) if feed.options.embedded else None
         parts = (request, feed.topic, "BaseSearchResource", "www/search/[scope].js", options, query, props)
-        return fault_on_html(self._state, feed, lambda: self._grid(*parts)) or self._grid(*parts)
+        return self._or_fault(feed, lambda: self._grid(*parts))
+
+    def _or_fault(self, feed: Feed, page: Callable[[], Response]) -> Response | Unfinished:
+        return fault_on_html(self._state, feed, page) or page()
 
     async def away(self, request: Request) -> Response:
         """Leads to any address: for the hostile page."""
@@ -71,7 +76,7 @@ class Pages:
     async def login(self, request: Request) -> Response:
         return wall("login_wall")
 
-    async def board(self, request: Request) -> Response:
+    async def board(self, request: Request) -> Response | Unfinished:
         username, slug = request.path_params["username"], request.path_params["slug"]
         if slug in ("_saved", "_created"):
             return await self.user(request)
@@ -80,18 +85,20 @@ class Pages:
             return _missing()
         self._state.remember(feed)
         options = {"board_id": feed.board_id, "board_url": f"/{username}/{slug}/", "field_set_key": "react_grid_pin"}
-        return self._grid(request, feed.topic, "BoardFeedResource", "www/[username]/[slug].js", options)
+        parts = (request, feed.topic, "BoardFeedResource", "www/[username]/[slug].js", options)
+        return self._or_fault(feed, lambda: self._grid(*parts))
 
-    async def section(self, request: Request) -> Response:
+    async def section(self, request: Request) -> Response | Unfinished:
         names = (request.path_params[part] for part in ("username", "slug", "section"))
         feed = feeds.section_feed(*names)
         if feed is None:
             return _missing()
         self._state.remember(feed)
         handler = "www/[username]/[slug]/[section_slug].js"
-        return self._grid(request, feed.topic, "BoardSectionPinsResource", handler, {"section_id": feed.board_id})
+        parts = (request, feed.topic, "BoardSectionPinsResource", handler, {"section_id": feed.board_id})
+        return self._or_fault(feed, lambda: self._grid(*parts))
 
-    async def user(self, request: Request) -> Response:
+    async def user(self, request: Request) -> Response | Unfinished:
         username = request.path_params["username"]
         created = request.path_params.get("slug") == "_created"
         feed = feeds.user_feed(username, "created" if created else "saved")
@@ -100,9 +107,9 @@ class Pages:
         self._state.remember(feed)
         resource = "UserActivityPinsResource" if created else "UserPinsResource"
         options = {"username": username, "field_set_key": "grid_item"}
-        return self._grid(request, username, resource, "www/[username].js", options)
+        return self._or_fault(feed, lambda: self._grid(request, username, resource, "www/[username].js", options))
 
-    async def pin(self, request: Request) -> Response:
+    async def pin(self, request: Request) -> Response | Unfinished:
         match = _PIN_ID.fullmatch(request.path_params["pin"])
         pin = read_pin(match[1]) if match else None
         if pin is None:
@@ -111,7 +118,8 @@ class Pages:
         shape = request.query_params.get("shape") or ("props", "relay")[self._state.turn() % 2]
         shown = detailed_pin(pin, topic, origins)
         props = _in_script({"initialReduxState": {"pins": {pin.id: shown}}}) if shape == "props" else None
-        return _page(
+        shown_page = partial(
+            _page,
             request,
             "pin.html",
             title=title_of(pin, topic),
@@ -122,6 +130,8 @@ class Pages:
             relay=None if props else _relay(pin, shown, origins),
             options=msgspec.json.encode({"pin_id": pin.id}).decode(),
         )
+        feed = self._state.feed(pin.ids.tag)
+        return self._or_fault(feed, shown_page) if feed else shown_page()
 
     async def short(self, request: Request) -> Response:
         """`pin.it/<code>` and its two stations; the code is the pin's id in base 36, or a word."""

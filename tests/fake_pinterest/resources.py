@@ -27,6 +27,7 @@ from .faults import (
     changed_envelope,
     error_response,
     fault_at,
+    fault_on_lookup,
     fault_on_pin,
     redirected,
     refusal,
@@ -60,8 +61,8 @@ class Resources:
             "BoardSectionPinsResource": self._section_feed,
             "UserPinsResource": lambda options: feeds.user_feed(_text(options, "username"), "saved"),
             "UserActivityPinsResource": lambda options: feeds.user_feed(_text(options, "username"), "created"),
-            "RelatedPinFeedResource": _related_feed,
-            "RelatedModulesResource": lambda options: feeds.related_feed(_text(options, "pin_id", "pin")),
+            "RelatedPinFeedResource": self._related_feed,
+            "RelatedModulesResource": lambda options: self._beside(_text(options, "pin_id", "pin")),
         }
         self._things: dict[str, Callable[[Options, Origins], Any]] = {
             "PinResource": self._pin,
@@ -99,7 +100,9 @@ class Resources:
             return self._page(request, name, options, feed, origins)
         if name in self._things:
             envelope = _envelope(name, options, self._things[name](options, origins), None)
-            fault = self._fault_on_pin(options) if name == "PinResource" else None
+            fault = self._fault_on_pin(options) if name == "PinResource" else self._fault_on_lookup(name, options)
+            if fault == "changed_envelope":
+                return _json({"payload": envelope["resource_response"]["data"], "meta": {"code": 0}})
             spoilt = (refusal(fault) or broken(fault, msgspec.json.encode(envelope))) if fault else None
             return spoilt or _json(envelope)
         raise Refused(404, 11, f"No such resource: {name}")
@@ -120,6 +123,16 @@ class Resources:
     def _fault_on_pin(self, options: Options) -> str | None:
         pin = read_pin(_text(options, "id"))
         return fault_on_pin(self._state, self._state.feed(pin.ids.tag), pin.id) if pin else None
+
+    def _fault_on_lookup(self, name: str, options: Options) -> str | None:
+        if "board_id" in options:
+            feed = feeds.feed_of_board(_text(options, "board_id"))
+            feed = self._state.board(feed) if feed else None
+        elif "slug" in options:
+            feed = feeds.board_feed(_text(options, "username"), _text(options, "slug"))
+        else:
+            feed = feeds.user_feed(_text(options, "username"), "saved") if "username" in options else None
+        return fault_on_lookup(self._state, feed, name) if feed else None
 
     def _page(self, request: Request, name: str, options: Options, feed: Feed, origins: Origins) -> Answer:
         page = page_of(feed, options.get("bookmarks"), _page_size(options))
@@ -173,6 +186,15 @@ class Resources:
             self._state.remember(part)
         return [_section_json(part, None) for part in parts]
 
+    def _related_feed(self, options: Options) -> Feed | None:
+        """Of one pin in four it knows nothing, and RelatedModulesResource all."""
+        pin = _text(options, "pin", "pin_id")
+        return self._beside(pin) if not feeds.is_related_by_modules_alone(pin) else None
+
+    def _beside(self, id_: str) -> Feed | None:
+        pin = read_pin(id_)
+        return feeds.related_feed(id_, self._state.feed(pin.ids.tag)) if pin else None
+
     def _section_feed(self, options: Options) -> Feed | None:
         feed = feeds.feed_of_board(_text(options, "section_id"))
         return self._state.board(feed) if feed and feed.part else None
@@ -194,12 +216,6 @@ def _user(options: Options, origins: Origins) -> Any:
     if username in (feeds.GHOST, feeds.GONE[0]):
         raise Refused(404, 30, "User not found.")
     return person_json(username, origins)
-
-
-def _related_feed(options: Options) -> Feed | None:
-    """Of one pin in four it knows nothing, and RelatedModulesResource all."""
-    pin = _text(options, "pin", "pin_id")
-    return feeds.related_feed(pin) if not feeds.is_related_by_modules_alone(pin) else None
 
 
 def _section(options: Options, origins: Origins) -> Any:
