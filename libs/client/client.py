@@ -52,17 +52,23 @@ class Client:
     """The gateways at `urls`, such as ws://127.0.0.1:8080/ws: one, several with commas between them, or a sequence.
 
     A lost connection is made again, at the next address, for up to `reconnect_timeout_s`, and the session resumed after
-    the last sequence. A session that is held up, because nothing can be stored now, is waited for as long as
-    `unavailable_timeout_s`, by default as long as a session may take.
+    the last sequence. `api_key`, or a JWT in its place, says who asks. A session that is held up, because nothing can
+    be stored now, is waited for as long as `unavailable_timeout_s`, by default as long as a session may take.
     """
 
     def __init__(
-        self, urls: str | Sequence[str], *, reconnect_timeout_s: float = 60.0, unavailable_timeout_s: float = 600.0
+        self,
+        urls: str | Sequence[str],
+        *,
+        api_key: str | None = None,
+        reconnect_timeout_s: float = 60.0,
+        unavailable_timeout_s: float = 600.0,
     ) -> None:
         parts = urls.split(",") if isinstance(urls, str) else urls
         self.urls = tuple(part.strip() for part in parts if part.strip())
         if not self.urls:
             raise ValueError("a client needs the address of a gateway")
+        self.api_key = api_key
         self.reconnect_timeout_s = reconnect_timeout_s
         self.unavailable_timeout_s = unavailable_timeout_s
 
@@ -182,6 +188,7 @@ class _Route:
         return " or ".join(self.client.urls)
 
     def _open(self) -> websocket:
+        key = self.client.api_key
         return websocket(
             self.url,
             subprotocols=[Subprotocol(SUBPROTOCOL_TROUBLE), Subprotocol(SUBPROTOCOL)],
@@ -189,6 +196,7 @@ class _Route:
             open_timeout=OPEN_S,
             proxy=None,
             compression=None,
+            additional_headers=None if key is None else {"Authorization": f"Bearer {key}"},
         )
 
 

@@ -24,6 +24,9 @@ class CloseCode:
     INTERNAL_ERROR = 1011
     SLOW_CONSUMER = 4008
     DRAINING = 4012
+    RATE_LIMITED = 4029
+    TOKEN_REFUSED = 4501  # also one that was good, and is revoked or has expired
+    FORBIDDEN_ORIGIN = 4503
 
 
 class ErrorCode:

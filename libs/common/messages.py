@@ -317,6 +317,30 @@ class CancelRecord(Message, frozen=True, kw_only=True):
 # The pace of requests to a site, one record a site in the bucket `pace`.
 
 
+class AccessKey(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`$KV.access.<id>`: who may use the gateways, by `pinstream keys`. `digest` is its secret's SHA-256 in hex.
+
+    Keys of one `owner` see each other's sessions. Times are seconds since 1970.
+    """
+
+    id: str
+    name: str
+    owner: str
+    digest: str
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+
+class Ticket(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`$KV.tickets.<digest>`: leave to connect once as the caller that asked for it; `used_by` names the connection."""
+
+    owner: str = ""
+    key: str | None = None
+    until: float | None = None
+    used_by: str | None = None
+
+
 class Pace(Message, frozen=True, kw_only=True, omit_defaults=True):
     """`$KV.pace.<site>`, written by whoever asks the site; see `pace.py`. Times are seconds since 1970, broker's clock.
 

@@ -13,6 +13,8 @@ from libs.common.lifecycle import run_service
 from libs.common.session_log import session_log
 from libs.common.settings import load
 from libs.common.streams import await_streams
+from services.gateway.access import access
+from services.gateway.access_settings import check_exposure
 from services.gateway.app import gateway_app
 from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
@@ -23,17 +25,22 @@ from services.gateway.websocket import WebSocketEndpoint
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
     """Until `stop`."""
+    check_exposure(settings)
     sock = listen(settings.gateway_host, settings.gateway_port)
     async with connect(settings, "gateway") as bus:
         await await_streams(bus)
-        async with session_log(bus) as log, storage(log, settings.storage_check_s) as stored:
+        async with (
+            session_log(bus) as log,
+            storage(log, settings.storage_check_s) as stored,
+            access(bus, settings) as allowed,
+        ):
             endpoint = WebSocketEndpoint(Sessions(log, settings.session_deadline_s), stored, settings)
             checks = {
                 "running": lambda: not stop.is_set(),
-                "tail": lambda: log.tail.alive,
+                "tail": lambda: log.tail.alive and allowed.keyring.tail.alive,
                 "storage": lambda: stored.storing,
             }
-            async with client_server(gateway_app(endpoint, checks), sock, settings.drain_timeout_s):
+            async with client_server(gateway_app(endpoint, checks, allowed), sock, settings.drain_timeout_s):
                 host, port = sock.getsockname()[:2]
                 structlog.get_logger().info("listening", url=f"ws://{host}:{port}/ws")
                 await stop.wait()

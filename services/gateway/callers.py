@@ -7,20 +7,35 @@ from typing import Any
 
 import msgspec
 
+from libs.common.errors import PinstreamError
+
 SCOPE_KEY = "pinstream.caller"
 
 
+class TokenRefused(PinstreamError):
+    """That is no valid key, token or ticket."""
+
+
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """`owner` is written to the sessions that it begins; that of a caller without a name is empty."""
+    """`owner` is written to the sessions that it begins; that of a caller without a name is empty.
+
+    `key` is the id of the API key that it came with; `until` is when its token expires, seconds since 1970.
+    `place` stands for its address. One that is not `admitted` may do nothing until it has given a token.
+    """
 
     owner: str = ""
+    key: str | None = None
+    until: float | None = None
+    place: str = ""
+    admitted: bool = True
 
     def may_see(self, owner: str) -> bool:
         """Whether a session of `owner` is its own; one of nobody is open to who knows its id, which none can guess."""
-        return owner in ("", self.owner)
+        return self.admitted and owner in ("", self.owner)
 
 
 ANONYMOUS = Caller()
+STRANGER = Caller(admitted=False)
 
 
 def caller_of(scope: MutableMapping[str, Any]) -> Caller:

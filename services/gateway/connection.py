@@ -146,20 +146,18 @@ class Connection:
                     await self.sender.send(Accepted(id=id_, session_id=begun.session, sequence=begun.sequence))
                 self._follow(begun.session, begun.sequence, id_)
             case CancelExtraction(parameters=cancelled):
-                await self.sessions.check(cancelled.session_id, self.caller)
                 followed = cancelled.session_id in self._following  # whose end may come while it is being cancelled
-                await self.sessions.cancel(cancelled.session_id)
+                await self.sessions.cancel(cancelled.session_id, self.caller)
                 if not followed and not full:
                     self._follow(cancelled.session_id, 0, operation.id, completed_only=True)
             case ResumeExtraction(parameters=resumed, id=id_):
-                await self.sessions.check(resumed.session_id, self.caller)
                 if resumed.session_id in self._following:
                     _, previous = self._following.pop(resumed.session_id)
                     previous.cancel()
                 self._follow(resumed.session_id, resumed.after, id_)
 
     def _follow(self, session: str, after: int, id_: Any, *, completed_only: bool = False) -> None:
-        following = self.sessions.follow(session, after, self._turn)
+        following = self.sessions.follow(session, after, self._turn, caller=self.caller)
         sending = self._send_frames(following, id_, completed_only=completed_only)
         task = self._start(sending, f"follow {session}")
         self._following[session] = following, task
