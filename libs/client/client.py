@@ -45,6 +45,7 @@ FOR_GOOD_CODES = range(4500, 5000)  # 4000 to 4499 come back, as do the standard
 OPENINGS = 2  # times that a search is asked for before `accepted` was heard: each may have begun a session
 OPEN_S = 10.0
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
+WAIT_MOST_S = 30.0  # of what a gateway asks to wait
 STEADY_S = 5.0  # a connection that stood this long was one, though nothing may have come over it
 
 
@@ -201,7 +202,11 @@ class _Route:
 
 
 class _Again(Exception):
-    """The gateway will not take the search, and another may."""
+    """The gateway will not take the search, and another may, or the same one after `wait_s`."""
+
+    def __init__(self, message: str, wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class Search:
@@ -255,7 +260,7 @@ class Search:
     async def _frames(self) -> AsyncGenerator[AnyFrame, None]:
         while True:
             connection = await self._route.connect()
-            opened_at, why = time.monotonic(), "it closed the connection"
+            opened_at, why, wait_s = time.monotonic(), "it closed the connection", 0.0
             try:
                 await connection.send(self._opening())
                 while True:
@@ -266,7 +271,7 @@ class Search:
                     if isinstance(frame, Completed):
                         return
             except _Again as again:
-                why = str(again)
+                why, wait_s = str(again), min(again.wait_s, WAIT_MOST_S)
             except ConnectionClosed as closed:
                 _raise_if_for_good(closed)
             finally:
@@ -275,7 +280,7 @@ class Search:
             if time.monotonic() - opened_at > STEADY_S:
                 self._route.heard()
             self._route.lost(why)
-            await asyncio.sleep(random.uniform(RETRY_FIRST_S, RETRY_FIRST_S * 3))
+            await asyncio.sleep(wait_s + random.uniform(RETRY_FIRST_S, RETRY_FIRST_S * 3))
 
     def _opening(self) -> str:
         if self.session_id is not None:
@@ -323,6 +328,9 @@ class Search:
 
     def _failed(self, frame: ErrorFrame) -> None:
         """Returns where the session goes on all the same."""
+        if frame.code == ErrorCode.RATE_LIMITED and frame.retry_after_s is not None:
+            self._openings -= self.session_id is None
+            raise _Again(frame.message, frame.retry_after_s)
         if self.session_id is None:
             if frame.code == ErrorCode.DRAINING:
                 self._openings -= 1  # this one has begun nothing

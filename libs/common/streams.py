@@ -83,6 +83,7 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
         stream(subjects.PACE, [subjects.ALL_PACES], DAY, MB, discard="old", max_msgs_per_subject=1),
         # no key is ever forgotten: revoked ones stay listed
         stream(subjects.ACCESS, [subjects.ALL_ACCESS_KEYS], 0, 16 * MB, max_msgs_per_subject=1),
+        stream(subjects.LIMITS, [subjects.ALL_LIMITS], HOUR, 16 * MB, discard="old", max_msgs_per_subject=1),
         stream(subjects.TICKETS, [subjects.ALL_TICKETS], TICKET_S, 4 * MB, max_msgs_per_subject=1),
         stream(
             subjects.RESULTS,

@@ -12,8 +12,8 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from libs.common.health import Checks, health_routes
-from services.gateway.access import Access
-from services.gateway.gate import Gate
+from services.gateway.headers import SecureHeaders
+from services.gateway.security import Security
 from services.gateway.tickets import ticket_routes
 from services.gateway.websocket import WebSocketEndpoint
 
@@ -25,15 +25,15 @@ async def page(_request: Request) -> Response:
     return FileResponse(STATIC / "index.html")
 
 
-def gateway_app(endpoint: WebSocketEndpoint, checks: Checks, access: Access | None = None) -> Starlette:
-    """`/` the page, `/ws` the protocol, `/v1/tickets`, `/healthz` and `/readyz`; without `access` all are anonymous."""
+def gateway_app(endpoint: WebSocketEndpoint, checks: Checks, security: Security | None = None) -> Starlette:
+    """`/` the page, `/ws` the protocol, `/v1/tickets`, `/healthz`, `/readyz`; without `security` all are anonymous."""
     return Starlette(
-        middleware=[] if access is None else [Middleware(Gate, access)],
+        middleware=[Middleware(SecureHeaders)] if security is None else security.middleware,
         routes=[
             Route("/", page),
             Mount("/static", StaticFiles(directory=STATIC)),
             WebSocketRoute("/ws", endpoint.__call__),
-            *([] if access is None else ticket_routes(access.tickets)),
+            *([] if security is None else ticket_routes(security.access.tickets)),
             *health_routes(checks),
         ],
     )

@@ -23,6 +23,7 @@ from libs.common.messages import RequestRecord, VideoRecord
 from libs.common.session_log import SessionLog
 from libs.common.session_state import Record, SessionState
 from services.gateway.callers import Caller
+from services.gateway.census import Census
 
 RETRY_S = 0.5  # while the broker is away; the client has been told
 CHECK_S = 30.0  # a session of which nothing is heard for so long may have been removed from the log
@@ -60,18 +61,33 @@ class Following:
         check_s: float = CHECK_S,
         *,
         caller: Caller | None = None,
+        census: Census | None = None,
     ) -> None:
         self.session_log = session_log
         self.session, self.after = session, after
         self.turn = turn or asyncio.Lock()
         self.check_s = check_s
-        self.caller = caller
+        self.caller, self.census = caller, census
+        self._told_queued = 0
         self.state = SessionState()
+
+    @property
+    def queued(self) -> int:
+        """How many sessions wait for a crawler before this one."""
+        waits = self.census is not None and self.state.progress is None and self.state.crawled is None
+        return self.census.before(self.session) if self.census is not None and waits else 0
+
+    @property
+    def queue_moved(self) -> bool:
+        """Whether another number of sessions waits before this one than was told last."""
+        waits = self.state.request is not None and self.state.progress is None and not self.state.complete
+        return waits and self.queued != self._told_queued
 
     @property
     def progress(self) -> Progress:
         """How far the session is, as far as it has been read."""
         state, progress = self.state, self.state.progress
+        self._told_queued = self.queued
         return Progress(
             session_id=self.session,
             found=state.videos,
@@ -81,6 +97,7 @@ class Following:
             filtered=state.filtered,
             state="finishing" if state.crawled else progress.state if progress else "queued",
             pages=progress.pages if progress else 0,
+            queued=self.queued,
             waiting_for=progress.waiting_for if progress and not state.crawled else None,
             waiting_until=progress.waiting_until if progress and not state.crawled else None,
         )

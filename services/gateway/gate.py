@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.errors import BrokerUnavailable, PublishRefused
 from libs.common.frames import CloseCode
 from services.gateway.access import NEEDED, Access
 from services.gateway.callers import SCOPE_KEY, STRANGER, Caller, TokenRefused
-from services.gateway.refusals import refuse
+from services.gateway.door import PLACE_KEY
+from services.gateway.limits import Limited, Limits
+from services.gateway.refusals import is_open, refuse
 
-OPEN = frozenset({"/", "/healthz", "/readyz"})
-OPEN_BELOW = ("/static/",)
 GUARD_KEY = "pinstream.guard"
 ACCESS_KEY = "pinstream.access"
 LONGEST_S = 86400.0  # of one timer
@@ -40,7 +41,7 @@ class Guard:
     @contextmanager
     def holds(self, caller: Caller) -> Iterator[None]:
         """Ends the connection when `caller` may no longer be here, as long as the context lasts."""
-        self._scope[SCOPE_KEY] = caller
+        self._scope[SCOPE_KEY] = replace(caller, place=self._scope.get(PLACE_KEY, ""))
         timer = None
         if caller.until is not None:
             left_s = min(max(0.0, caller.until - time.time()), LONGEST_S)
@@ -114,12 +115,12 @@ class Gate:
     """ASGI middleware. `late` are beginnings of paths whose clients may give their token after they have connected:
     they come in as callers that are not admitted, and `admit` lets them be somebody."""
 
-    def __init__(self, app: ASGIApp, access: Access, late: tuple[str, ...] = ()) -> None:
-        self.app, self.access, self.late = app, access, late
+    def __init__(self, app: ASGIApp, access: Access, limits: Limits | None = None, late: tuple[str, ...] = ()) -> None:
+        self.app, self.access, self.limits, self.late = app, access, limits, late
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
-        if scope["type"] not in ("http", "websocket") or _is_open(scope):
+        if scope["type"] not in ("http", "websocket") or is_open(scope):
             await self.app(scope, receive, send)
             return
         try:
@@ -132,6 +133,12 @@ class Gate:
         except (BrokerUnavailable, PublishRefused):
             await refuse(scope, receive, send, 503, None, "unavailable", "tickets cannot be checked now; try again")
             return
+        if scope["type"] == "http" and self.limits is not None:
+            try:
+                await self.limits.request(caller)
+            except Limited as error:
+                await refuse(scope, receive, send, 429, None, error.code, str(error), error.retry_after_s)
+                return
         guard = Guard(self.access, scope, receive, send)
         scope[ACCESS_KEY], scope[GUARD_KEY] = self.access, guard
         with guard.holds(caller):
@@ -157,10 +164,3 @@ async def caller_of_token(scope: MutableMapping[str, Any], token: str) -> Caller
     """Whose a token is that came over a connection. Raises TokenRefused or BrokerUnavailable."""
     access: Access = scope[ACCESS_KEY]
     return await access.caller_of_token(token)
-
-
-def _is_open(scope: Scope) -> bool:
-    if scope["type"] == "websocket":
-        return False
-    path: str = scope["path"]
-    return path in OPEN or path.startswith(OPEN_BELOW) or scope["method"] == "OPTIONS"

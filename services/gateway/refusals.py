@@ -8,6 +8,9 @@ from starlette.websockets import WebSocket
 
 from libs.common.frames import SUBPROTOCOL, SUBPROTOCOL_TROUBLE, ErrorFrame, encode_frame
 
+OPEN = frozenset({"/", "/healthz", "/readyz"})
+OPEN_BELOW = ("/static/",)
+
 
 async def refuse(
     scope: Scope,
@@ -43,6 +46,14 @@ async def refuse(
         await WebSocket(scope, receive, send).send_denial_response(response)
         return
     await response(scope, receive, send)
+
+
+def is_open(scope: Scope) -> bool:
+    """Whether anybody may have it, as often as they like: the page, what it is made of, and the probes."""
+    if scope["type"] == "websocket":
+        return False
+    path: str = scope["path"]
+    return path in OPEN or path.startswith(OPEN_BELOW) or scope["method"] == "OPTIONS"
 
 
 def spoken(offered: list[str]) -> str | None:

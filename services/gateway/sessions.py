@@ -19,6 +19,7 @@ from libs.common.session_log import SessionLog
 from libs.common.telemetry import inject, message_span
 from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
 from services.gateway.following import CHECK_S, Following, may_follow
+from services.gateway.limits import Limited, Limits
 
 PATIENCE_S = 5.0  # a client waits for the answer; after this it is told to come back
 
@@ -35,7 +36,10 @@ class Begun(NamedTuple):
 class Sessions:
     """Begins, cancels and follows sessions."""
 
-    def __init__(self, session_log: SessionLog, deadline_s: float, check_s: float = CHECK_S) -> None:
+    def __init__(
+        self, session_log: SessionLog, deadline_s: float, check_s: float = CHECK_S, limits: Limits | None = None
+    ) -> None:
+        self.limits = limits
         self.session_log = session_log
         self.deadline_s = deadline_s
         self.check_s = check_s
@@ -52,10 +56,13 @@ class Sessions:
     ) -> Begun:
         """Writes the request to the log, then hands it to the crawlers; with a `url` the query is empty.
 
-        Raises TokenRefused where the caller is not admitted, BrokerUnavailable or StreamFull.
+        Raises TokenRefused where the caller is not admitted, Limited where it has too many sessions, BrokerUnavailable
+        or StreamFull.
         """
         if not caller.admitted:
             raise TokenRefused
+        if self.limits is not None:
+            self.limits.session(caller)
         session = secrets.token_hex(16)
         request = SearchRequest(
             session=session,
@@ -70,12 +77,16 @@ class Sessions:
         sequence = 0
         try:
             async with asyncio.timeout(PATIENCE_S):
-                sequence = await self._written(session, RequestRecord(request=request, owner=caller.owner))
+                sequence = await self._written(
+                    session, RequestRecord(request=request, owner=caller.owner, place=caller.place)
+                )
+                if self.limits is not None:
+                    await self.limits.confirm(caller, sequence)
                 with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
                     await self.session_log.bus.publish(
                         subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
                     )
-        except (BrokerUnavailable, PublishRefused, TimeoutError) as error:
+        except (BrokerUnavailable, PublishRefused, Limited, TimeoutError) as error:
             if sequence:
                 await self._never_began(session)
             if isinstance(error, TimeoutError):
@@ -139,4 +150,5 @@ class Sessions:
         self, session: str, after: int = 0, turn: asyncio.Lock | None = None, *, caller: Caller | None = None
     ) -> Following:
         """A session from the record after `after` on; one that `caller` may not see is as one that is not there."""
-        return Following(self.session_log, session, after, turn, self.check_s, caller=caller)
+        census = None if self.limits is None else self.limits.census
+        return Following(self.session_log, session, after, turn, self.check_s, caller=caller, census=census)

@@ -15,8 +15,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from libs.common.health import listen
 from libs.common.session_log import SessionLog
-from services.gateway.access import Access, access
 from services.gateway.app import gateway_app
+from services.gateway.security import Security, security
 from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
@@ -27,24 +27,28 @@ ISSUER, AUDIENCE = "https://issuer.example", "pinstream"
 
 
 class GuardedGateway:
-    """A gateway at `url`, of which `access` says who may come in."""
+    """A gateway at `url` that lets in whom its settings say."""
 
-    def __init__(self, log: SessionLog, settings: GatewaySettings, access: Access) -> None:
-        self.access = access
-        self.endpoint = WebSocketEndpoint(Sessions(log, 600.0), Storage(log, 2.0), settings)
+    def __init__(self, log: SessionLog, settings: GatewaySettings, security: Security) -> None:
+        self.security, self.access = security, security.access
+        sessions = Sessions(log, 600.0, limits=security.limits)
+        self.endpoint = WebSocketEndpoint(sessions, Storage(log, 2.0), settings)
         self.sock = listen("127.0.0.1", 0)
         self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"
         self.url = f"ws://{self.address}/ws"
-        self.server = client_server(gateway_app(self.endpoint, {}, access), self.sock, 5.0)
+        app = gateway_app(self.endpoint, {}, security)
+        self.server = client_server(app, self.sock, 5.0, proxies=settings.trusted_proxies)
 
     def client(self, key: str | None = None, **more: Any) -> connect:
         """A WebSocket with `key` in its header."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         return connect(self.url, additional_headers={**headers, **more.pop("headers", {})}, **more)
 
-    async def post(self, path: str, key: str | None = None) -> httpx2.Response:
+    async def post(self, path: str, key: str | None = None, **headers: str) -> httpx2.Response:
         """An answer to a request without a body."""
-        headers = {} if key is None else {"X-API-Key": key}
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        if key is not None:
+            headers["X-API-Key"] = key
         async with httpx2.AsyncClient(base_url=f"http://{self.address}", trust_env=False) as client:
             return await client.post(path, headers=headers)
 
@@ -53,8 +57,8 @@ class GuardedGateway:
 async def guarded(log: SessionLog, **settings: Any) -> AsyncIterator[GuardedGateway]:
     """A gateway that serves meanwhile; without further settings it lets nobody in who has no key."""
     told = GatewaySettings(**{"anonymous": "no", **settings})
-    async with access(log.bus, told) as allowed:
-        gateway = GuardedGateway(log, told, allowed)
+    async with security(told, log) as secure:
+        gateway = GuardedGateway(log, told, secure)
         async with gateway.server:
             yield gateway
 
