@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -32,6 +33,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     def may_see(self, owner: str) -> bool:
         """Whether a session of `owner` is its own; one of nobody is open to who knows its id, which none can guess."""
         return self.admitted and owner in ("", self.owner)
+
+    def scope(self, name: str) -> str:
+        """What `name` is to everybody: scopes of one name are different ones to different owners."""
+        return f"{blake2b(self.owner.encode(), digest_size=12).hexdigest()}-{name}" if self.owner else name
 
 
 ANONYMOUS = Caller()

@@ -71,7 +71,7 @@ class Sessions:
             requested_at=time.time(),
             deadline_s=self.deadline_s,
             filters=filters,
-            scope=scope,
+            scope=None if scope is None else caller.scope(scope),
             url=url.strip() if url else None,
         )
         sequence = 0

@@ -17,13 +17,15 @@ from starlette.routing import Route
 
 from libs.common import subjects
 from libs.common.bus import Bus, Fence
-from libs.common.errors import Fenced, MalformedMessage
+from libs.common.errors import BrokerUnavailable, Fenced, MalformedMessage, PublishRefused
+from libs.common.frames import ErrorCode, ErrorFrame, encode_frame
 from libs.common.messages import Ticket, decode, encode
 from libs.common.streams import TICKET_S
 from services.gateway.callers import Caller, TokenRefused, caller_of
 
 TICKET = re.compile(r"pst_[A-Za-z0-9_-]{43}")
 PATIENCE_S = 5.0
+AGAIN_S = 5
 
 
 def _subject(text: str) -> str:
@@ -70,7 +72,11 @@ def ticket_routes(tickets: Tickets) -> list[Route]:
     """`POST /v1/tickets`."""
 
     async def issue(request: Request) -> Response:
-        ticket = await tickets.issue(caller_of(request.scope))
+        try:
+            ticket = await tickets.issue(caller_of(request.scope))
+        except (BrokerUnavailable, PublishRefused):
+            refusal = ErrorFrame(code=ErrorCode.UNAVAILABLE, message="no ticket can be had now", retry_after_s=AGAIN_S)
+            return Response(encode_frame(refusal), 503, {"Retry-After": str(AGAIN_S)}, "application/json")
         answer = {"ticket": ticket, "expires_in_s": TICKET_S}
         return JSONResponse(answer, status_code=201, headers={"Cache-Control": "no-store"})
 
