@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from libs.client.dead_letters import app as dead_letters
+from libs.client.keys import app as keys
 from libs.client.output import Format
 from libs.common.messages import Filters, Orientation
 
@@ -18,6 +19,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 
 app.add_typer(dead_letters, name="dead-letters")
+app.add_typer(keys, name="keys")
 
 
 @app.callback()
@@ -50,6 +52,14 @@ def search(
         str | None,
         typer.Option(metavar="SCOPE", help="only what no search of that scope has given", show_default=False),
     ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            help="who asks; better given by the variable: arguments can be seen by others",
+            envvar="PINSTREAM_API_KEY",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Search at a running gateway for a topic, or read an address, and show each video as it arrives."""
     from libs.client.search import run_search
@@ -63,7 +73,7 @@ def search(
         exclude_promoted=exclude_promoted,
         created_after=created_after,
     )
-    raise typer.Exit(run_search(topic_or_url, limit, url, format_, filters=filters, new_only=new_only))
+    raise typer.Exit(run_search(topic_or_url, limit, url, format_, filters=filters, new_only=new_only, api_key=api_key))
 
 
 @app.command()

@@ -45,6 +45,7 @@ FOR_GOOD_CODES = range(4500, 5000)  # 4000 to 4499 come back, as do the standard
 OPENINGS = 2  # times that a search is asked for before `accepted` was heard: each may have begun a session
 OPEN_S = 10.0
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
+WAIT_MOST_S = 30.0  # of what a gateway asks to wait
 STEADY_S = 5.0  # a connection that stood this long was one, though nothing may have come over it
 
 
@@ -52,17 +53,23 @@ class Client:
     """The gateways at `urls`, such as ws://127.0.0.1:8080/ws: one, several with commas between them, or a sequence.
 
     A lost connection is made again, at the next address, for up to `reconnect_timeout_s`, and the session resumed after
-    the last sequence. A session that is held up, because nothing can be stored now, is waited for as long as
-    `unavailable_timeout_s`, by default as long as a session may take.
+    the last sequence. `api_key`, or a JWT in its place, says who asks. A session that is held up, because nothing can
+    be stored now, is waited for as long as `unavailable_timeout_s`, by default as long as a session may take.
     """
 
     def __init__(
-        self, urls: str | Sequence[str], *, reconnect_timeout_s: float = 60.0, unavailable_timeout_s: float = 600.0
+        self,
+        urls: str | Sequence[str],
+        *,
+        api_key: str | None = None,
+        reconnect_timeout_s: float = 60.0,
+        unavailable_timeout_s: float = 600.0,
     ) -> None:
         parts = urls.split(",") if isinstance(urls, str) else urls
         self.urls = tuple(part.strip() for part in parts if part.strip())
         if not self.urls:
             raise ValueError("a client needs the address of a gateway")
+        self.api_key = api_key
         self.reconnect_timeout_s = reconnect_timeout_s
         self.unavailable_timeout_s = unavailable_timeout_s
 
@@ -182,6 +189,7 @@ class _Route:
         return " or ".join(self.client.urls)
 
     def _open(self) -> websocket:
+        key = self.client.api_key
         return websocket(
             self.url,
             subprotocols=[Subprotocol(SUBPROTOCOL_TROUBLE), Subprotocol(SUBPROTOCOL)],
@@ -189,11 +197,16 @@ class _Route:
             open_timeout=OPEN_S,
             proxy=None,
             compression=None,
+            additional_headers=None if key is None else {"Authorization": f"Bearer {key}"},
         )
 
 
 class _Again(Exception):
-    """The gateway will not take the search, and another may."""
+    """The gateway will not take the search, and another may, or the same one after `wait_s`."""
+
+    def __init__(self, message: str, wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class Search:
@@ -247,7 +260,7 @@ class Search:
     async def _frames(self) -> AsyncGenerator[AnyFrame, None]:
         while True:
             connection = await self._route.connect()
-            opened_at, why = time.monotonic(), "it closed the connection"
+            opened_at, why, wait_s = time.monotonic(), "it closed the connection", 0.0
             try:
                 await connection.send(self._opening())
                 while True:
@@ -258,7 +271,7 @@ class Search:
                     if isinstance(frame, Completed):
                         return
             except _Again as again:
-                why = str(again)
+                why, wait_s = str(again), min(again.wait_s, WAIT_MOST_S)
             except ConnectionClosed as closed:
                 _raise_if_for_good(closed)
             finally:
@@ -267,7 +280,7 @@ class Search:
             if time.monotonic() - opened_at > STEADY_S:
                 self._route.heard()
             self._route.lost(why)
-            await asyncio.sleep(random.uniform(RETRY_FIRST_S, RETRY_FIRST_S * 3))
+            await asyncio.sleep(wait_s + random.uniform(RETRY_FIRST_S, RETRY_FIRST_S * 3))
 
     def _opening(self) -> str:
         if self.session_id is not None:
@@ -315,6 +328,9 @@ class Search:
 
     def _failed(self, frame: ErrorFrame) -> None:
         """Returns where the session goes on all the same."""
+        if frame.code == ErrorCode.RATE_LIMITED and frame.retry_after_s is not None:
+            self._openings -= self.session_id is None
+            raise _Again(frame.message, frame.retry_after_s)
         if self.session_id is None:
             if frame.code == ErrorCode.DRAINING:
                 self._openings -= 1  # this one has begun nothing

@@ -68,11 +68,12 @@ def run_search(
     *,
     filters: Filters | None = None,
     new_only: str | None = None,
+    api_key: str | None = None,
 ) -> int:
     """The command."""
     asked = {"url" if is_url(topic_or_url) else "query": topic_or_url}
     try:
-        client = Client(url)
+        client = Client(url, api_key=api_key)
     except ValueError as error:
         return _say(str(error), EX_USAGE)
 

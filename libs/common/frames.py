@@ -24,6 +24,9 @@ class CloseCode:
     INTERNAL_ERROR = 1011
     SLOW_CONSUMER = 4008
     DRAINING = 4012
+    RATE_LIMITED = 4029
+    TOKEN_REFUSED = 4501  # also one that was good, and is revoked or has expired
+    FORBIDDEN_ORIGIN = 4503
 
 
 class ErrorCode:
@@ -33,6 +36,8 @@ class ErrorCode:
     UNKNOWN_SEQUENCE = "unknown_sequence"
     EXPIRED = "expired"  # nothing is left to resume
     UNAVAILABLE = "unavailable"  # with `retry_after_s`; about a session that goes on where it answers no operation
+    RATE_LIMITED = "rate_limited"  # with `retry_after_s`
+    TOO_MANY_SESSIONS = "too_many_sessions"  # with `retry_after_s` where it is not about this connection alone
     DRAINING = "draining"  # with `retry_after_s`; another gateway takes it at once
 
 
@@ -60,7 +65,8 @@ class VideoFrame(Frame, frozen=True, kw_only=True, tag="video"):
 class Progress(Frame, frozen=True, kw_only=True, tag="progress"):
     """How far a session is. `state` is `queued`, `starting`, `crawling`, `waiting` or `finishing`.
 
-    `seen` counts what another session of the scope has given, `filtered` what the filters passed over.
+    `seen` counts what another session of the scope has given, `filtered` what the filters passed over, `queued` the
+    sessions that wait before this one.
     """
 
     session_id: str
@@ -73,6 +79,7 @@ class Progress(Frame, frozen=True, kw_only=True, tag="progress"):
     waiting_until: float | None = None
     seen: int = 0
     filtered: int = 0
+    queued: int = 0
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -58,9 +58,10 @@ class Local:
 class Shared:
     """The pace of all processes that name the same `lane`, such as the site's origin."""
 
-    def __init__(self, bus: Bus, lane: str) -> None:
+    def __init__(self, bus: Bus, lane: str, *, stream: str = subjects.PACE, subject: str | None = None) -> None:
         self._bus = bus
-        self._subject = subjects.pace(blake2b(lane.encode(), digest_size=16).hexdigest())
+        self._stream = stream
+        self._subject = subject or subjects.pace(blake2b(lane.encode(), digest_size=16).hexdigest())
         self._known: tuple[Pace, int] | None = None  # as this process wrote or read it last, and its sequence
         self._ahead_s = 0.0  # of the broker's clock before the monotonic one here
         self._read_clock_at = -CLOCK_S
@@ -103,7 +104,7 @@ class Shared:
             return result
 
     async def _read(self) -> tuple[Pace, int]:
-        stored = await self._bus.last(subjects.PACE, self._subject)
+        stored = await self._bus.last(self._stream, self._subject)
         if stored is None:
             return Pace(), 0
         try:
@@ -115,7 +116,7 @@ class Shared:
     async def _now(self) -> float:
         asked_at = time.monotonic()
         if asked_at - self._read_clock_at > CLOCK_S:
-            told = await self._bus.clock(subjects.PACE)
+            told = await self._bus.clock(self._stream)
             self._read_clock_at = time.monotonic()
             self._ahead_s = told - (asked_at + self._read_clock_at) / 2
         return time.monotonic() + self._ahead_s

@@ -241,10 +241,14 @@ class DirectMedia(Message, frozen=True, kw_only=True):
 
 
 class RequestRecord(Message, frozen=True, kw_only=True):
-    """`<session>.request`, written by the gateway. `owner` is who may see the session; empty: whoever knows its id."""
+    """`<session>.request`, written by the gateway. `owner` is who may see the session; empty: whoever knows its id.
+
+    `place` stands for the address that it was asked for from: equal for equal ones, and no more can be told from it.
+    """
 
     request: SearchRequest
     owner: str = ""
+    place: str = ""
 
 
 class VideoRecord(Message, frozen=True, kw_only=True):
@@ -315,6 +319,49 @@ class CancelRecord(Message, frozen=True, kw_only=True):
 
 
 # The pace of requests to a site, one record a site in the bucket `pace`.
+
+
+class AccessKey(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`$KV.access.<id>`: who may use the gateways, by `pinstream keys`. `digest` is its secret's SHA-256 in hex.
+
+    Keys of one `owner` see each other's sessions. Times are seconds since 1970.
+    """
+
+    id: str
+    name: str
+    owner: str
+    digest: str
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+
+class Ticket(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`$KV.tickets.<digest>`: leave to connect once as the caller that asked for it; `used_by` names the connection."""
+
+    owner: str = ""
+    key: str | None = None
+    until: float | None = None
+    used_by: str | None = None
+
+
+class Salt(Message, frozen=True, kw_only=True):
+    """`$KV.access.salt`: what makes names of addresses that nobody can turn back; made by the first gateway."""
+
+    value: str
+
+
+class AtPlace(msgspec.Struct, frozen=True):
+    """How many there are from one place."""
+
+    place: str
+    count: int
+
+
+class Crowd(Message, frozen=True, kw_only=True):
+    """`$KV.limits.at.<gateway>`: a gateway's connections, by place; old records are of gateways that are gone."""
+
+    connections: tuple[AtPlace, ...] = ()
 
 
 class Pace(Message, frozen=True, kw_only=True, omit_defaults=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 import structlog
@@ -125,6 +125,7 @@ class SessionLog:
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.tail = Tail(bus, subjects.RESULTS, subjects.ALL_RECORDS, self._dispatch)
+        self.listeners: list[Callable[[Stored], None]] = []  # that hear every record of every session
         self._followers: dict[str, list[_Follower]] = {}
 
     async def create(
@@ -238,6 +239,8 @@ class SessionLog:
                 del self._followers[session]
 
     def _dispatch(self, stored: Stored) -> None:
+        for listener in self.listeners:
+            listener(stored)
         followers = self._followers.get(subjects.session_in(stored.subject))
         for follower in followers or ():
             follower.offer(stored)

@@ -24,6 +24,7 @@ EX_UNAVAILABLE = 69
 MINUTE, HOUR, DAY = 60, 3600, 86400
 MB = 1024 * 1024
 NAME_IN_USE = 10058
+TICKET_S = 30  # a ticket is used at once, or by nobody
 
 SUSPECTS_IN_FLIGHT = 1_000
 # workers renew it every third; this is how long a killed one's messages wait
@@ -59,7 +60,7 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
             "max_age": max_age_s * 10**9,
             "max_bytes": max_bytes,
             "num_replicas": settings.stream_replicas,
-            "duplicate_window": 2 * MINUTE * 10**9,
+            "duplicate_window": min(2 * MINUTE, max_age_s or 2 * MINUTE) * 10**9,
             "allow_direct": True,
             **more,
         }
@@ -80,6 +81,10 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
         # the newest are kept: a flood of garbage must not hold up those who bury it
         stream(subjects.DEAD_LETTERS, [subjects.ALL_DEAD_LETTERS], 7 * DAY, 256 * MB, discard="old"),
         stream(subjects.PACE, [subjects.ALL_PACES], DAY, MB, discard="old", max_msgs_per_subject=1),
+        # no key is ever forgotten: revoked ones stay listed
+        stream(subjects.ACCESS, [subjects.ALL_ACCESS_KEYS], 0, 16 * MB, max_msgs_per_subject=1),
+        stream(subjects.LIMITS, [subjects.ALL_LIMITS], HOUR, 16 * MB, discard="old", max_msgs_per_subject=1),
+        stream(subjects.TICKETS, [subjects.ALL_TICKETS], TICKET_S, 4 * MB, max_msgs_per_subject=1),
         stream(
             subjects.RESULTS,
             [subjects.ALL_RECORDS],

@@ -20,6 +20,12 @@ PACE_BUCKET = "pace"  # how fast a site may be asked: Pace
 PACE = f"KV_{PACE_BUCKET}"
 SEEN_BUCKET = "seen"  # which session of a scope gives a video: SeenRecord
 SEEN = f"KV_{SEEN_BUCKET}"
+ACCESS_BUCKET = "access"  # API keys: AccessKey
+ACCESS = f"KV_{ACCESS_BUCKET}"
+TICKETS_BUCKET = "tickets"  # leave to connect once: Ticket
+TICKETS = f"KV_{TICKETS_BUCKET}"
+LIMITS_BUCKET = "limits"  # how fast callers may ask (Pace), and how many connections gateways have (Crowd)
+LIMITS = f"KV_{LIMITS_BUCKET}"
 QUARANTINE = "QUARANTINE"  # messages whose handling has ended in nothing before, headers and all
 DEAD_LETTERS = "DEAD_LETTERS"  # bodies that could not be handled, headers and all
 
@@ -43,6 +49,11 @@ ALL_RECORDS = f"$KV.{RESULTS_BUCKET}.>"
 ALL_REQUEST_RECORDS = f"$KV.{RESULTS_BUCKET}.*.request"
 ALL_PACES = f"$KV.{PACE_BUCKET}.*"
 ALL_SEEN = f"$KV.{SEEN_BUCKET}.>"
+ALL_ACCESS_KEYS = f"$KV.{ACCESS_BUCKET}.*"
+ALL_TICKETS = f"$KV.{TICKETS_BUCKET}.*"
+ACCESS_SALT = f"$KV.{ACCESS_BUCKET}.salt"
+ALL_LIMITS = f"$KV.{LIMITS_BUCKET}.*.*"
+ALL_CROWDS = f"$KV.{LIMITS_BUCKET}.at.*"
 ALL_SUSPECTS = "quarantine.>"
 ALL_DEAD_LETTERS = "dead.>"
 NO_LEASE = "media.lease.nobody.nobody"  # a subject of RAW that no message, and no durable's filter, is on
@@ -126,6 +137,31 @@ def pace(lane: str) -> str:
 def seen(scope: str, signature: str) -> str:
     """Where it is recorded which session of a scope gives a video."""
     return f"$KV.{SEEN_BUCKET}.{token(scope)}.{token(signature)}"
+
+
+def records_of_all(kind: str) -> str:
+    """The records of one kind, of all sessions."""
+    return f"$KV.{RESULTS_BUCKET}.*.{kind}"
+
+
+def access_key(id_: str) -> str:
+    """Where an API key is kept, without its secret."""
+    return f"$KV.{ACCESS_BUCKET}.{token(id_)}"
+
+
+def rate(digest: str) -> str:
+    """Where it is kept how fast a caller asks."""
+    return f"$KV.{LIMITS_BUCKET}.rate.{token(digest)}"
+
+
+def crowd(gateway: str) -> str:
+    """Where a gateway tells of its connections."""
+    return f"$KV.{LIMITS_BUCKET}.at.{token(gateway)}"
+
+
+def ticket(digest: str) -> str:
+    """Where a ticket is kept, by its digest."""
+    return f"$KV.{TICKETS_BUCKET}.{token(digest)}"
 
 
 def cancel(session: str) -> str:

@@ -18,6 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from structlog.typing import EventDict, WrappedLogger
 
 from libs.common.metrics import exported
+from libs.common.redaction import redact
 from libs.common.settings import Settings
 
 SPAN_QUEUE = 65_536  # the default of 2,048 lost 37 % of 100,000 spans
@@ -62,7 +63,7 @@ def set_up_logs(settings: Settings, service: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last, redact],
         )
     )
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)

@@ -13,7 +13,10 @@ from libs.common.lifecycle import run_service
 from libs.common.session_log import session_log
 from libs.common.settings import load
 from libs.common.streams import await_streams
+from services.gateway.access_settings import check_exposure
 from services.gateway.app import gateway_app
+from services.gateway.certificate import certificate_of
+from services.gateway.security import security
 from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
@@ -23,19 +26,28 @@ from services.gateway.websocket import WebSocketEndpoint
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
     """Until `stop`."""
+    check_exposure(settings)
+    certificate = certificate_of(settings)
     sock = listen(settings.gateway_host, settings.gateway_port)
     async with connect(settings, "gateway") as bus:
         await await_streams(bus)
-        async with session_log(bus) as log, storage(log, settings.storage_check_s) as stored:
-            endpoint = WebSocketEndpoint(Sessions(log, settings.session_deadline_s), stored, settings)
+        async with (
+            session_log(bus) as log,
+            storage(log, settings.storage_check_s) as stored,
+            security(settings, log) as secure,
+        ):
+            sessions = Sessions(log, settings.session_deadline_s, limits=secure.limits)
+            endpoint = WebSocketEndpoint(sessions, stored, settings)
             checks = {
                 "running": lambda: not stop.is_set(),
-                "tail": lambda: log.tail.alive,
+                "tail": lambda: log.tail.alive and secure.access.keyring.tail.alive,
                 "storage": lambda: stored.storing,
             }
-            async with client_server(gateway_app(endpoint, checks), sock, settings.drain_timeout_s):
+            app, proxies = gateway_app(endpoint, checks, secure), settings.trusted_proxies
+            async with client_server(app, sock, settings.drain_timeout_s, certificate=certificate, proxies=proxies):
                 host, port = sock.getsockname()[:2]
-                structlog.get_logger().info("listening", url=f"ws://{host}:{port}/ws")
+                scheme = "ws" if certificate is None else "wss"
+                structlog.get_logger().info("listening", url=f"{scheme}://{host}:{port}/ws")
                 await stop.wait()
                 await endpoint.drain()
 

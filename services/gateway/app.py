@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from libs.common.health import Checks, health_routes
+from services.gateway.headers import SecureHeaders
+from services.gateway.security import Security
+from services.gateway.tickets import ticket_routes
 from services.gateway.websocket import WebSocketEndpoint
 
 STATIC = Path(__file__).parent / "static"
@@ -21,13 +25,15 @@ async def page(_request: Request) -> Response:
     return FileResponse(STATIC / "index.html")
 
 
-def gateway_app(endpoint: WebSocketEndpoint, checks: Checks) -> Starlette:
-    """`/` the page, `/ws` the protocol, `/healthz` and `/readyz`."""
+def gateway_app(endpoint: WebSocketEndpoint, checks: Checks, security: Security | None = None) -> Starlette:
+    """`/` the page, `/ws` the protocol, `/v1/tickets`, `/healthz`, `/readyz`; without `security` all are anonymous."""
     return Starlette(
+        middleware=[Middleware(SecureHeaders)] if security is None else security.middleware,
         routes=[
             Route("/", page),
             Mount("/static", StaticFiles(directory=STATIC)),
             WebSocketRoute("/ws", endpoint.__call__),
+            *([] if security is None else ticket_routes(security.access.tickets)),
             *health_routes(checks),
-        ]
+        ],
     )

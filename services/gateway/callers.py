@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
+from libs.common.errors import PinstreamError
+
 SCOPE_KEY = "pinstream.caller"
 
 
+class TokenRefused(PinstreamError):
+    """That is no valid key, token or ticket."""
+
+
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """`owner` is written to the sessions that it begins; that of a caller without a name is empty."""
+    """`owner` is written to the sessions that it begins; that of a caller without a name is empty.
+
+    `key` is the id of the API key that it came with; `until` is when its token expires, seconds since 1970.
+    `place` stands for its address. One that is not `admitted` may do nothing until it has given a token.
+    """
 
     owner: str = ""
+    key: str | None = None
+    until: float | None = None
+    place: str = ""
+    admitted: bool = True
 
     def may_see(self, owner: str) -> bool:
         """Whether a session of `owner` is its own; one of nobody is open to who knows its id, which none can guess."""
-        return owner in ("", self.owner)
+        return self.admitted and owner in ("", self.owner)
+
+    def scope(self, name: str) -> str:
+        """What `name` is to everybody: scopes of one name are different ones to different owners."""
+        return f"{blake2b(self.owner.encode(), digest_size=12).hexdigest()}-{name}" if self.owner else name
 
 
 ANONYMOUS = Caller()
+STRANGER = Caller(admitted=False)
 
 
 def caller_of(scope: MutableMapping[str, Any]) -> Caller:

@@ -30,6 +30,8 @@ from libs.common.frames import (
 from services.gateway.callers import caller_of
 from services.gateway.filters import filters_of
 from services.gateway.following import Following, SessionExpired
+from services.gateway.intake import Intake
+from services.gateway.limits import Limited
 from services.gateway.operations import InvalidOperation, parse_operation
 from services.gateway.sending import Sender, traced
 from services.gateway.sessions import Sessions
@@ -64,6 +66,8 @@ class Connection:
         self.caller = caller_of(websocket.scope)
         self.bears_trouble = bears_trouble
         self.draining = False
+        self.limits = sessions.limits
+        self.intake = Intake(settings)
         self.sender = Sender(websocket, settings.send_timeout_s)
         self._turn = asyncio.Lock()  # one of its sessions at a time is read from the log
         self._following: dict[str, tuple[Following, asyncio.Task[None]]] = {}
@@ -74,12 +78,16 @@ class Connection:
         receiving = asyncio.create_task(self._receive(), name="receive")
         stuck = asyncio.create_task(self.sender.stuck.wait(), name="stuck")
         self.storage.listen(self._storage_changed)
+        if self.limits is not None:
+            self.limits.census.listen(self._queue_moved)
         try:
             await asyncio.wait({receiving, stuck}, return_when=asyncio.FIRST_COMPLETED)
             if receiving.done():
                 receiving.result()
         finally:
             self.storage.leave(self._storage_changed)
+            if self.limits is not None:
+                self.limits.census.leave(self._queue_moved)
             tasks = [receiving, stuck, *self._tasks]
             for task in tasks:
                 task.cancel()
@@ -99,11 +107,14 @@ class Connection:
                 raise  # Starlette's word for a send or receive after the close is RuntimeError
 
     async def _received(self, message: MutableMapping[str, Any]) -> None:
-        text = message.get("text")
-        if text is None:
-            refusal = ErrorFrame(code="invalid_request", field="message", message="send text frames, not binary")
-            await self.sender.send(refusal)
+        refused = self.intake.refusal(message)
+        if self.intake.worn_out:
+            await self.sender.close(CloseCode.RATE_LIMITED, "too many messages; come back slower")
             return
+        if refused is not None:
+            await self.sender.send(refused)
+            return
+        text = message["text"]
         try:
             operation = parse_operation(text, self.settings.site_url)
         except InvalidOperation as error:
@@ -112,6 +123,8 @@ class Connection:
             return
         try:
             await self._carry_out(operation)
+        except Limited as error:
+            await self._refuse(operation, error.code, str(error), retry_after_s=error.retry_after_s)
         except SessionUnknown as error:
             await self._refuse(operation, ErrorCode.UNKNOWN_SESSION, str(error), field="parameters.session_id")
         except (BrokerUnavailable, PublishRefused) as error:
@@ -133,6 +146,8 @@ class Connection:
                 message = "this gateway is about to stop; ask again, at another one"
                 await self._refuse(operation, ErrorCode.DRAINING, message, retry_after_s=ELSEWHERE_S)
             case InitiateExtraction(parameters=wanted, id=id_):
+                if self.limits is not None:
+                    await self.limits.request(self.caller)
                 with tracer.start_as_current_span("receive initiate_extraction", kind=SpanKind.SERVER) as span:
                     begun = await self.sessions.begin(
                         wanted.search_query or "",
@@ -146,20 +161,18 @@ class Connection:
                     await self.sender.send(Accepted(id=id_, session_id=begun.session, sequence=begun.sequence))
                 self._follow(begun.session, begun.sequence, id_)
             case CancelExtraction(parameters=cancelled):
-                await self.sessions.check(cancelled.session_id, self.caller)
                 followed = cancelled.session_id in self._following  # whose end may come while it is being cancelled
-                await self.sessions.cancel(cancelled.session_id)
+                await self.sessions.cancel(cancelled.session_id, self.caller)
                 if not followed and not full:
                     self._follow(cancelled.session_id, 0, operation.id, completed_only=True)
             case ResumeExtraction(parameters=resumed, id=id_):
-                await self.sessions.check(resumed.session_id, self.caller)
                 if resumed.session_id in self._following:
                     _, previous = self._following.pop(resumed.session_id)
                     previous.cancel()
                 self._follow(resumed.session_id, resumed.after, id_)
 
     def _follow(self, session: str, after: int, id_: Any, *, completed_only: bool = False) -> None:
-        following = self.sessions.follow(session, after, self._turn)
+        following = self.sessions.follow(session, after, self._turn, caller=self.caller)
         sending = self._send_frames(following, id_, completed_only=completed_only)
         task = self._start(sending, f"follow {session}")
         self._following[session] = following, task
@@ -202,6 +215,18 @@ class Connection:
         except Exception:
             log.exception("following a session failed")
             await self.sender.close(CloseCode.INTERNAL_ERROR, "internal error; resume after the last sequence")
+
+    def _queue_moved(self) -> None:
+        moved = [following for following, _ in self._following.values() if following.queue_moved]
+        if moved:
+            self._start(self._tell_queued(moved), "tell of the queue")
+
+    async def _tell_queued(self, moved: list[Following]) -> None:
+        try:
+            for following in moved:
+                await self.sender.send(following.progress)
+        except (WebSocketDisconnect, RuntimeError) as error:
+            log.debug("the client left", error=str(error))
 
     def _storage_changed(self, trouble: str | None) -> None:
         self._start(self._tell_all(trouble), "tell of the storage")

@@ -22,6 +22,8 @@ from libs.common.frames import AnyFrame, Completed, Progress, Summary, VideoFram
 from libs.common.messages import RequestRecord, VideoRecord
 from libs.common.session_log import SessionLog
 from libs.common.session_state import Record, SessionState
+from services.gateway.callers import Caller
+from services.gateway.census import Census
 
 RETRY_S = 0.5  # while the broker is away; the client has been told
 CHECK_S = 30.0  # a session of which nothing is heard for so long may have been removed from the log
@@ -40,6 +42,13 @@ class Step(NamedTuple):
     headers: dict[str, str]
 
 
+def may_follow(caller: Caller | None, request: Record | None) -> bool:
+    """Whether there is a session of that request that `caller` may see; None may see all."""
+    if request is None or not isinstance(request.message, RequestRecord):
+        return False
+    return caller is None or caller.may_see(request.message.owner)
+
+
 class Following:
     """The frames of `session` from the record after `after` on. `turn` is shared by what one client follows."""
 
@@ -50,17 +59,35 @@ class Following:
         after: int = 0,
         turn: asyncio.Lock | None = None,
         check_s: float = CHECK_S,
+        *,
+        caller: Caller | None = None,
+        census: Census | None = None,
     ) -> None:
         self.session_log = session_log
         self.session, self.after = session, after
         self.turn = turn or asyncio.Lock()
         self.check_s = check_s
+        self.caller, self.census = caller, census
+        self._told_queued = 0
         self.state = SessionState()
+
+    @property
+    def queued(self) -> int:
+        """How many sessions wait for a crawler before this one."""
+        waits = self.census is not None and self.state.progress is None and self.state.crawled is None
+        return self.census.before(self.session) if self.census is not None and waits else 0
+
+    @property
+    def queue_moved(self) -> bool:
+        """Whether another number of sessions waits before this one than was told last."""
+        waits = self.state.request is not None and self.state.progress is None and not self.state.complete
+        return waits and self.queued != self._told_queued
 
     @property
     def progress(self) -> Progress:
         """How far the session is, as far as it has been read."""
         state, progress = self.state, self.state.progress
+        self._told_queued = self.queued
         return Progress(
             session_id=self.session,
             found=state.videos,
@@ -70,6 +97,7 @@ class Following:
             filtered=state.filtered,
             state="finishing" if state.crawled else progress.state if progress else "queued",
             pages=progress.pages if progress else 0,
+            queued=self.queued,
             waiting_for=progress.waiting_for if progress and not state.crawled else None,
             waiting_until=progress.waiting_until if progress and not state.crawled else None,
         )
@@ -77,8 +105,8 @@ class Following:
     async def steps(self) -> AsyncGenerator[Step, None]:
         """To `completed`, which is given in any case, once; outages of the broker are waited out.
 
-        Raises SessionUnknown where the log holds no request of that id, SessionExpired where it does no longer, and
-        SequenceUnknown where `after` lies ahead of the log.
+        Raises SessionUnknown where the log holds no request of that id that `caller` may see, SessionExpired where it
+        does no longer, and SequenceUnknown where `after` lies ahead of the log.
         """
         checked = False
         while not self.state.complete:
@@ -97,7 +125,7 @@ class Following:
         self.session_log.bus.background(self._tidy(), f"tidy {self.session}")
 
     async def _check(self) -> None:
-        if await self.session_log.get(self.session, subjects.REQUEST) is None:
+        if not may_follow(self.caller, await self.session_log.get(self.session, subjects.REQUEST)):
             raise SessionExpired if self.after else SessionUnknown
         ahead = self.after > self.session_log.tail.sequence
         if ahead and self.after > await self.session_log.last_sequence():

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from libs.common.tasks import end
+from services.gateway.certificate import Certificate
 
 MAX_WS_BYTES = 4 * 1024 * 1024  # beyond it the connection is closed with 1009 before the text is held in memory
 SEND_BUFFER_BYTES = 256 * 1024  # of the kernel, for a client; it would grow to megabytes of what nobody reads
@@ -37,8 +40,18 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def client_server(app: ASGIApp, sock: socket.socket, grace_s: float) -> AsyncIterator[None]:
-    """Serves `app` on `sock` meanwhile; at the end open connections have `grace_s` to close."""
+async def client_server(
+    app: ASGIApp,
+    sock: socket.socket,
+    grace_s: float,
+    *,
+    certificate: Certificate | None = None,
+    proxies: Sequence[str] = (),
+) -> AsyncIterator[None]:
+    """Serves `app` on `sock` meanwhile; at the end open connections have `grace_s` to close.
+
+    With a `certificate` by TLS. What `proxies` say of their clients' addresses is believed.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # what is accepted inherits it
     config = uvicorn.Config(
         app,
@@ -52,12 +65,17 @@ async def client_server(app: ASGIApp, sock: socket.socket, grace_s: float) -> As
         ws_per_message_deflate=False,  # hundreds of kB a connection to save one kB a frame
         timeout_graceful_shutdown=max(1, round(grace_s)),
         server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
+        ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[sock]), name="client server")
+    watching = [] if certificate is None else [asyncio.create_task(certificate.watch(), name="certificate")]
     try:
         yield
     finally:
+        await end(*watching)
         server.should_exit = True
         await task
         sock.close()

@@ -17,8 +17,9 @@ from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused,
 from libs.common.messages import CancelRecord, CrawledRecord, Filters, Reason, RequestRecord, SearchRequest, encode
 from libs.common.session_log import SessionLog
 from libs.common.telemetry import inject, message_span
-from services.gateway.callers import ANONYMOUS, Caller
-from services.gateway.following import CHECK_S, Following
+from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
+from services.gateway.following import CHECK_S, Following, may_follow
+from services.gateway.limits import Limited, Limits
 
 PATIENCE_S = 5.0  # a client waits for the answer; after this it is told to come back
 
@@ -35,7 +36,10 @@ class Begun(NamedTuple):
 class Sessions:
     """Begins, cancels and follows sessions."""
 
-    def __init__(self, session_log: SessionLog, deadline_s: float, check_s: float = CHECK_S) -> None:
+    def __init__(
+        self, session_log: SessionLog, deadline_s: float, check_s: float = CHECK_S, limits: Limits | None = None
+    ) -> None:
+        self.limits = limits
         self.session_log = session_log
         self.deadline_s = deadline_s
         self.check_s = check_s
@@ -52,8 +56,13 @@ class Sessions:
     ) -> Begun:
         """Writes the request to the log, then hands it to the crawlers; with a `url` the query is empty.
 
-        Raises BrokerUnavailable or StreamFull.
+        Raises TokenRefused where the caller is not admitted, Limited where it has too many sessions, BrokerUnavailable
+        or StreamFull.
         """
+        if not caller.admitted:
+            raise TokenRefused
+        if self.limits is not None:
+            self.limits.session(caller)
         session = secrets.token_hex(16)
         request = SearchRequest(
             session=session,
@@ -62,18 +71,22 @@ class Sessions:
             requested_at=time.time(),
             deadline_s=self.deadline_s,
             filters=filters,
-            scope=scope,
+            scope=None if scope is None else caller.scope(scope),
             url=url.strip() if url else None,
         )
         sequence = 0
         try:
             async with asyncio.timeout(PATIENCE_S):
-                sequence = await self._written(session, RequestRecord(request=request, owner=caller.owner))
+                sequence = await self._written(
+                    session, RequestRecord(request=request, owner=caller.owner, place=caller.place)
+                )
+                if self.limits is not None:
+                    await self.limits.confirm(caller, sequence)
                 with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
                     await self.session_log.bus.publish(
                         subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
                     )
-        except (BrokerUnavailable, PublishRefused, TimeoutError) as error:
+        except (BrokerUnavailable, PublishRefused, Limited, TimeoutError) as error:
             if sequence:
                 await self._never_began(session)
             if isinstance(error, TimeoutError):
@@ -99,13 +112,16 @@ class Sessions:
         except (BrokerUnavailable, PublishRefused) as error:
             log.warning("a session is left to its deadline", session=session, error=str(error))
 
-    async def cancel(self, session: str) -> None:
+    async def cancel(self, session: str, caller: Caller | None = None) -> None:
         """Stops all work on `session` and completes it; one that is complete stays as it is.
 
-        Raises SessionUnknown, or BrokerUnavailable after PATIENCE_S: then a second cancel does what is left to do.
+        Raises SessionUnknown, also for what `caller` may not see, or BrokerUnavailable after PATIENCE_S: then a second
+        cancel does what is left to do.
         """
         try:
             async with asyncio.timeout(PATIENCE_S):
+                if caller is not None:
+                    await self.check(session, caller)
                 await self._cancel(session)
         except TimeoutError as error:
             raise BrokerUnavailable(f"not cancelled within {PATIENCE_S:g} s") from error
@@ -126,11 +142,13 @@ class Sessions:
         log.info("session cancelled", session=session)
 
     async def check(self, session: str, caller: Caller) -> None:
-        """Raises SessionUnknown for a session of another's. One that is not in the log is for `follow` to tell of."""
-        there = await self.session_log.get(session, subjects.REQUEST)
-        if there is not None and isinstance(there.message, RequestRecord) and not caller.may_see(there.message.owner):
+        """Raises SessionUnknown for a session that is not in the log, and for one of another's; BrokerUnavailable."""
+        if not may_follow(caller, await self.session_log.get(session, subjects.REQUEST)):
             raise SessionUnknown
 
-    def follow(self, session: str, after: int = 0, turn: asyncio.Lock | None = None) -> Following:
-        """A session from the record after `after` on."""
-        return Following(self.session_log, session, after, turn, self.check_s)
+    def follow(
+        self, session: str, after: int = 0, turn: asyncio.Lock | None = None, *, caller: Caller | None = None
+    ) -> Following:
+        """A session from the record after `after` on; one that `caller` may not see is as one that is not there."""
+        census = None if self.limits is None else self.limits.census
+        return Following(self.session_log, session, after, turn, self.check_s, caller=caller, census=census)

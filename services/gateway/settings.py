@@ -6,10 +6,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from libs.common.settings import Port, SiteSettings
+from libs.common.settings import Port
+from services.gateway.limit_settings import LimitSettings
 
 
-class GatewaySettings(SiteSettings, frozen=True, kw_only=True):
+class GatewaySettings(LimitSettings, frozen=True, kw_only=True):
     """Beside the common ones; HEALTH_HOST and HEALTH_PORT do not apply: the endpoints are on the gateway's own port."""
 
     gateway_host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
@@ -28,3 +29,8 @@ class GatewaySettings(SiteSettings, frozen=True, kw_only=True):
     storage_check_s: Annotated[
         float, Meta(gt=0, description="how often it is looked whether the broker stores records, while it may not")
     ] = 2.0
+
+    @property
+    def listens_on(self) -> str:
+        """The address that clients connect to."""
+        return self.gateway_host

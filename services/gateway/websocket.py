@@ -6,8 +6,9 @@ import asyncio
 
 from starlette.websockets import WebSocket
 
-from libs.common.frames import SUBPROTOCOL, SUBPROTOCOL_TROUBLE, CloseCode
+from libs.common.frames import SUBPROTOCOL, CloseCode
 from services.gateway.connection import Connection
+from services.gateway.refusals import spoken
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage
@@ -28,12 +29,12 @@ class WebSocketEndpoint:
     async def __call__(self, websocket: WebSocket) -> None:
         """One client. Refuses a subprotocol that it does not know."""
         offered = websocket.scope.get("subprotocols") or []
-        spoken = next((name for name in (SUBPROTOCOL_TROUBLE, SUBPROTOCOL) if name in offered), None)
-        if offered and spoken is None:
+        protocol = spoken(offered)
+        if offered and protocol is None:
             await websocket.close()
             return
-        await websocket.accept(subprotocol=spoken)
-        bears_trouble = spoken != SUBPROTOCOL
+        await websocket.accept(subprotocol=protocol)
+        bears_trouble = protocol != SUBPROTOCOL
         connection = Connection(websocket, self.sessions, self.storage, self.settings, bears_trouble=bears_trouble)
         connection.draining = self._draining
         if self._closed:

@@ -1,0 +1,147 @@
+"""`pinstream keys`: who may use the gateways; made, listed, revoked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated
+
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from libs.common import keys
+from libs.common.bus import Bus, connect
+from libs.common.errors import PinstreamError
+from libs.common.messages import AccessKey
+from libs.common.settings import Settings, from_environment
+
+EX_FAILED = 1
+EX_USAGE = 2
+EX_UNAVAILABLE = 69
+QUIET = 50  # what goes wrong is said in a sentence, not in log lines
+DAY_S = 86400
+
+app = typer.Typer(no_args_is_help=True, help="API keys of the gateways (at NATS_URL).")
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON objects, one a line")]
+
+
+def _run(work: Callable[[Bus], Awaitable[int]]) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(QUIET))
+
+    async def main() -> int:
+        settings = from_environment(Settings, os.environ)
+        async with connect(settings, "keys") as bus:
+            return await work(bus)
+
+    try:
+        code = asyncio.run(main())
+    except PinstreamError as error:
+        code = _sorry(str(error), EX_UNAVAILABLE)
+    raise typer.Exit(code)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="what it is for, such as nightly-import")],
+    owner: Annotated[
+        str | None,
+        typer.Option(help="keys of one owner see each other's sessions; default: the key alone", show_default=False),
+    ] = None,
+    days: Annotated[float | None, typer.Option(help="how long it lasts; default: for ever", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and show it, this once: no more than its digest is kept."""
+    if owner is not None and not keys.OWNER.fullmatch(owner):
+        raise typer.Exit(_sorry("an owner is 1 to 64 letters, digits, _ . @ or -", EX_USAGE))
+    if days is not None and days <= 0:
+        raise typer.Exit(_sorry("--days has to be more than 0", EX_USAGE))
+
+    async def work(bus: Bus) -> int:
+        made = await keys.create(bus, name, owner=owner, lasts_s=None if days is None else days * DAY_S)
+        if as_json:
+            print(json.dumps({"key": made.text, **_facts(made.record)}))
+            return 0
+        print(made.text)
+        print(f"pinstream: key {made.record.id}; it is not shown again", file=sys.stderr)
+        return 0
+
+    _run(work)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """Show every key in a line, the oldest first, without what is secret."""
+
+    async def work(bus: Bus) -> int:
+        found = [key async for key in keys.keys(bus)]
+        if as_json:
+            for key in found:
+                print(json.dumps(_facts(key)))
+        else:
+            _table(found)
+        return 0
+
+    _run(work)
+
+
+@app.command()
+def revoke(ids: Annotated[list[str], typer.Argument(help="ids, as `list` shows them")]) -> None:
+    """End keys for good; every gateway closes their connections within a second."""
+
+    async def work(bus: Bus) -> int:
+        code = 0
+        for given in ids:
+            parts = keys.KEY.fullmatch(given)  # a whole key, as it may have been found somewhere
+            try:
+                key = await keys.revoke(bus, parts["id"] if parts else given)
+            except keys.NoSuchKey:
+                code = _sorry("there is no such key" if parts else f"there is no key {given[:80]}", EX_FAILED)
+                continue
+            print(f"key {key.id} ({key.name}) is revoked")
+        return code
+
+    _run(work)
+
+
+def _state(key: AccessKey) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "valid" if keys.valid(key, time.time()) else "expired"
+
+
+def _facts(key: AccessKey) -> dict[str, str | None]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "owner": key.owner,
+        "state": _state(key),
+        "created_at": _moment(key.created_at),
+        "expires_at": _moment(key.expires_at),
+        "revoked_at": _moment(key.revoked_at),
+    }
+
+
+def _moment(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def _table(found: list[AccessKey]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("id", "name", "owner", "state", "created_at", "expires_at", "revoked_at"):
+        table.add_column(column, overflow="fold")
+    for key in found:
+        table.add_row(*(fact or "" for fact in _facts(key).values()))
+    Console().print(table if found else "no keys")
+
+
+def _sorry(sentence: str, code: int) -> int:
+    print(f"pinstream: {sentence}", file=sys.stderr, flush=True)
+    return code

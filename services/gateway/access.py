@@ -1,0 +1,89 @@
+"""Access: which caller a connection's key, token or ticket is of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from libs.common.bus import Bus
+from libs.common.keys import KEY
+from services.gateway.access_settings import AccessSettings
+from services.gateway.callers import ANONYMOUS, STRANGER, Caller, TokenRefused
+from services.gateway.keyring import Keyring, keyring
+from services.gateway.tickets import TICKET, Tickets
+from services.gateway.tokens import Tokens, tokens
+
+BEARER = "pinstream.bearer."  # begins the subprotocol of a client that cannot set a header
+NEEDED = "a key is needed: Authorization: Bearer <key>, or a ticket; see docs/access.md"
+
+Scope = MutableMapping[str, Any]
+
+
+class Access:
+    """Use `access`."""
+
+    def __init__(self, settings: AccessSettings, keyring: Keyring, tickets: Tickets, tokens: Tokens | None) -> None:
+        self.settings = settings
+        self.keyring, self.tickets, self.tokens = keyring, tickets, tokens
+
+    @property
+    def stranger(self) -> Caller:
+        """The caller who has given nothing: one that may search, or one that is not admitted."""
+        return ANONYMOUS if self.settings.anonymous_allowed else STRANGER
+
+    async def caller_of_token(self, token: str) -> Caller:
+        """Whose a key, a JWT or a ticket is; a ticket is used up. Raises TokenRefused or BrokerUnavailable."""
+        if TICKET.fullmatch(token):
+            caller = await self.tickets.redeem(token)
+            if caller.key is not None and not self.keyring.valid(caller.key):
+                raise TokenRefused
+            return caller
+        if KEY.fullmatch(token):
+            key = self.keyring.key(token)
+            if key is None:
+                raise TokenRefused
+            return Caller(owner=f"key:{key.owner}", key=key.id, until=key.expires_at)
+        if self.tokens is None:
+            raise TokenRefused
+        return await self.tokens.caller(token)
+
+    async def caller(self, scope: Scope) -> Caller:
+        """Whose an ASGI connection is. What it came with no longer stands in its address and subprotocols after."""
+        token = _taken(scope)
+        return self.stranger if token is None else await self.caller_of_token(token)
+
+
+def _taken(scope: Scope) -> str | None:
+    """The one credential of a connection; several have to be the same."""
+    found = set()
+    for name, value in scope["headers"]:
+        text = value.decode("latin-1").strip()
+        if name == b"authorization":
+            scheme, _, given = text.partition(" ")
+            if scheme.lower() != "bearer" or not given.strip():
+                raise TokenRefused("the header Authorization has to be: Bearer <key>")
+            found.add(given.strip())
+        elif name == b"x-api-key":
+            found.add(text)
+    if "subprotocols" in scope:
+        offered = scope["subprotocols"]
+        found.update(name.removeprefix(BEARER) for name in offered if name.startswith(BEARER))
+        scope["subprotocols"] = [name for name in offered if not name.startswith(BEARER)]
+    query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    if tickets := [value for name, value in query if name == "ticket"]:
+        if not all(map(TICKET.fullmatch, tickets)):
+            raise TokenRefused("only a ticket may stand in an address, never a key")
+        found.update(tickets)
+        scope["query_string"] = urlencode([pair for pair in query if pair[0] != "ticket"]).encode()
+    if len(found) > 1:
+        raise TokenRefused("give one key, token or ticket")
+    return found.pop() if found else None
+
+
+@asynccontextmanager
+async def access(bus: Bus, settings: AccessSettings) -> AsyncIterator[Access]:
+    """Access by `settings`, kept up to date meanwhile."""
+    async with keyring(bus) as keys, tokens(settings) as jwts:
+        yield Access(settings, keys, Tickets(bus), jwts)

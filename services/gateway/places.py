@@ -1,0 +1,51 @@
+"""Places: what stands for a client's address in records, the same at every gateway and of use to nobody else."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from hashlib import blake2b
+
+from libs.common import subjects
+from libs.common.bus import Bus
+from libs.common.errors import AlreadyExists, BrokerUnavailable
+from libs.common.messages import Salt, decode, encode
+
+IPV6_PREFIX = 64  # what one customer of a provider has at least
+
+
+class Places:
+    """Names of addresses. Use `places`."""
+
+    def __init__(self, salt: str) -> None:
+        self._salt = salt.encode()[:64]
+
+    def name(self, host: str | None) -> str:
+        """That of an address; empty for this machine's own, and where there is none, which are not limited."""
+        try:
+            address = ipaddress.ip_address(host or "")
+        except ValueError:
+            return ""
+        if isinstance(address, ipaddress.IPv6Address):
+            if address.ipv4_mapped is not None:
+                return self.name(str(address.ipv4_mapped))
+            if not address.is_loopback:
+                network = ipaddress.ip_network((address, IPV6_PREFIX), strict=False)
+                return self._digest(str(network))
+        return "" if address.is_loopback else self._digest(str(address))
+
+    def _digest(self, text: str) -> str:
+        return blake2b(text.encode(), key=self._salt, digest_size=8).hexdigest()
+
+
+async def places(bus: Bus) -> Places:
+    """By the salt that all gateways share; the first one makes it."""
+    try:
+        mine = secrets.token_hex(16)
+        await bus.publish(subjects.ACCESS_SALT, encode(Salt(value=mine)), create=True)
+        return Places(mine)
+    except AlreadyExists:
+        stored = await bus.last(subjects.ACCESS, subjects.ACCESS_SALT)
+        if stored is None:
+            raise BrokerUnavailable("the salt of addresses cannot be read yet") from None
+        return Places(decode(stored.body, Salt).value)

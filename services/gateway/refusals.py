@@ -1,0 +1,61 @@
+"""How a connection is refused before any route sees it: HTTP by its status, WebSockets so that a page sees the code."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from libs.common.frames import SUBPROTOCOL, SUBPROTOCOL_TROUBLE, ErrorFrame, encode_frame
+
+OPEN = frozenset({"/", "/healthz", "/readyz"})
+OPEN_BELOW = ("/static/",)
+
+
+async def refuse(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    status: int,
+    close_code: int | None,
+    code: str,
+    message: str,
+    retry_after_s: float | None = None,
+) -> None:
+    """Answers with `status` and an `error` frame's JSON; a WebSocket is opened and closed with `close_code`.
+
+    Browsers tell a page nothing of an opening that was refused by a status, and the client would come back. Without a
+    `close_code` a WebSocket is refused by the status all the same.
+    """
+    if scope["type"] == "websocket" and close_code is not None:
+        websocket = WebSocket(scope, receive, send)
+        await websocket.accept(subprotocol=spoken(scope.get("subprotocols") or []))
+        if retry_after_s is not None:
+            frame = ErrorFrame(code=code, message=message, retry_after_s=retry_after_s)
+            await websocket.send_text(encode_frame(frame))
+        await websocket.close(close_code, message[:120])
+        return
+    headers = {"Cache-Control": "no-store"}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(retry_after_s)))
+    body = encode_frame(ErrorFrame(code=code, message=message, retry_after_s=retry_after_s))
+    response = Response(body, status, headers, "application/json")
+    if scope["type"] == "websocket":
+        await WebSocket(scope, receive, send).send_denial_response(response)
+        return
+    await response(scope, receive, send)
+
+
+def is_open(scope: Scope) -> bool:
+    """Whether anybody may have it, as often as they like: the page, what it is made of, and the probes."""
+    if scope["type"] == "websocket":
+        return False
+    path: str = scope["path"]
+    return path in OPEN or path.startswith(OPEN_BELOW) or scope["method"] == "OPTIONS"
+
+
+def spoken(offered: list[str]) -> str | None:
+    """The subprotocol of those that are offered, None where none is known."""
+    return next((name for name in (SUBPROTOCOL_TROUBLE, SUBPROTOCOL) if name in offered), None)

@@ -1,0 +1,124 @@
+"""JWTs of an identity provider: whose they are, if its keys signed them, for us, and they have not expired."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import structlog
+from joserfc import jwt
+from joserfc.errors import InvalidKeyIdError, JoseError
+from joserfc.jwk import KeySet
+
+from libs.common.tasks import end
+from services.gateway.access_settings import AccessSettings
+from services.gateway.callers import Caller, TokenRefused
+
+FETCH_S = 10.0
+MOST_BYTES = 1024 * 1024  # of a set of keys
+MOST_TOKEN = 8192  # characters
+MOST_SUBJECT = 256
+UNKNOWN_KEY_S = 10.0  # a key that is not known is looked for this often at most: whoever sends one must not cost much
+
+log = structlog.get_logger()
+
+
+class Tokens:
+    """Use `tokens`. Keys that were known last hold while new ones cannot be had."""
+
+    def __init__(self, settings: AccessSettings) -> None:
+        self.settings = settings
+        self._keys: KeySet | None = None
+        self._looked_at = float("-inf")
+        self._looking = asyncio.Lock()
+        self._claims = jwt.JWTClaimsRegistry(
+            leeway=settings.jwt_leeway_s,
+            exp={"essential": True},
+            iss={"essential": True, "value": settings.jwt_issuer or ""},
+            aud={"essential": True, "value": settings.jwt_audience or ""},
+            sub={"essential": True},
+        )
+
+    async def caller(self, token: str) -> Caller:
+        """Whose the token is. Raises TokenRefused; the reason never repeats the token."""
+        try:
+            claims = self._verified(token)
+        except InvalidKeyIdError:
+            await self._look(UNKNOWN_KEY_S)
+            try:
+                claims = self._verified(token)
+            except JoseError as error:
+                raise TokenRefused(f"the token is not accepted: {error.error}") from error
+        except JoseError as error:
+            raise TokenRefused(f"the token is not accepted: {error.error}") from error
+        subject = claims["sub"]
+        if not isinstance(subject, str) or not 0 < len(subject) <= MOST_SUBJECT:
+            raise TokenRefused("the token is not accepted: it names nobody")
+        until = float(claims["exp"]) + self.settings.jwt_leeway_s
+        return Caller(owner=f"jwt:{self.settings.jwt_issuer}:{subject}", until=until)
+
+    def _verified(self, token: str) -> dict[str, Any]:
+        if self._keys is None:
+            raise TokenRefused("tokens cannot be checked now")
+        if len(token) > MOST_TOKEN:
+            raise TokenRefused("the token is not accepted: it is too long")
+        try:
+            claims = jwt.decode(token, self._keys, algorithms=self.settings.jwt_algorithms).claims
+            self._claims.validate(claims)
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise TokenRefused("the token is not accepted: it cannot be read") from error
+        return claims
+
+    async def _look(self, since_s: float) -> None:
+        """Reads the keys again, unless that was done within `since_s`."""
+        async with self._looking:
+            if time.monotonic() - self._looked_at < since_s:
+                return
+            self._looked_at = time.monotonic()
+            try:
+                self._keys = KeySet.import_key_set(json.loads(await self._read()))
+            except (OSError, ValueError, KeyError, TypeError, JoseError, httpx2.HTTPError) as error:
+                log.error("the keys of tokens cannot be had", error=f"{type(error).__name__}: {error}")
+
+    async def _read(self) -> bytes:
+        if self.settings.jwks_file:
+            return await asyncio.to_thread(Path(self.settings.jwks_file).read_bytes)
+        assert self.settings.jwks_url is not None
+        async with (
+            httpx2.AsyncClient(timeout=FETCH_S, follow_redirects=False) as client,
+            client.stream("GET", self.settings.jwks_url) as answer,
+        ):
+            answer.raise_for_status()
+            body = b""
+            async for part in answer.aiter_bytes():
+                body += part
+                if len(body) > MOST_BYTES:
+                    raise ValueError("it is too long")
+            return body
+
+    async def keep(self) -> None:
+        """Reads the keys at an interval, until cancelled."""
+        while True:
+            await asyncio.sleep(self.settings.jwks_refresh_s)
+            await self._look(0)
+
+
+@asynccontextmanager
+async def tokens(settings: AccessSettings) -> AsyncIterator[Tokens | None]:
+    """The tokens that `settings` accept, None where they name no keys; the keys are kept up to date meanwhile."""
+    if not (settings.jwks_file or settings.jwks_url):
+        yield None
+        return
+    found = Tokens(settings)
+    await found._look(0)
+    task = asyncio.create_task(found.keep(), name="jwks")
+    try:
+        yield found
+    finally:
+        await end(task)

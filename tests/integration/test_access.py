@@ -1,0 +1,292 @@
+"""Who may use the gateway, tried over real sockets and a real broker; two gateways share it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from joserfc.jwk import ECKey, OctKey
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from libs.client.client import Client
+from libs.client.errors import RequestRefused
+from libs.common import keys, subjects
+from libs.common.frames import SUBPROTOCOL
+from libs.common.messages import CrawledRecord, Reason
+from libs.common.session_log import SessionLog
+from services.gateway.callers import TokenRefused
+from tests.integration.access import AUDIENCE, ISSUER, GuardedGateway, Issuer, ask, guarded
+from tests.wait import wait_until
+
+
+@pytest.fixture
+async def gateway(log: SessionLog) -> AsyncIterator[GuardedGateway]:
+    async with guarded(log) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def other_gateway(log: SessionLog) -> AsyncIterator[GuardedGateway]:
+    async with guarded(log) as gateway:
+        yield gateway
+
+
+async def made(gateway: GuardedGateway, **more: Any) -> keys.Made:
+    """A key that the gateway knows."""
+    made = await keys.create(gateway.access.keyring.bus, "test", **more)
+    await wait_until(lambda: gateway.access.keyring.key(made.text) is not None, "the gateway knows the key")
+    return made
+
+
+async def refused_with(client: ClientConnection) -> int:
+    async with asyncio.timeout(10):
+        with suppress(ConnectionClosed):
+            while True:
+                await client.recv()
+    assert client.close_code is not None
+    return client.close_code
+
+
+def offered(token: str) -> list[Subprotocol]:
+    return [Subprotocol(SUBPROTOCOL), Subprotocol(f"pinstream.bearer.{token}")]
+
+
+async def begun(client: ClientConnection) -> str:
+    frame = await ask(client, "initiate_extraction", search_query="pots")
+    assert frame["event"] == "accepted"
+    return str(frame["session_id"])
+
+
+async def test_nobody_comes_in_without_a_good_key(gateway: GuardedGateway) -> None:
+    good = (await made(gateway)).text
+    wrong = good[:-1] + ("A" if good[-1] != "A" else "B")
+    for key in (None, wrong, "ps_0123456789abcdef_" + "x" * 43, "", "hello", "eyJhbGciOiJub25lIn0.e30."):
+        async with gateway.client(key) as client:
+            assert await refused_with(client) == 4501
+        answer = await gateway.post("/v1/tickets", key)
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    async with gateway.client(good) as client:
+        assert (await ask(client, "ping"))["event"] == "pong"
+
+
+async def test_the_page_and_the_probes_are_open(gateway: GuardedGateway) -> None:
+    async with httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False) as client:
+        for path in ("/", "/static/app.js", "/healthz", "/readyz"):
+            assert (await client.get(path)).status_code == 200
+
+
+async def test_a_key_never_stands_in_an_address(gateway: GuardedGateway) -> None:
+    good = (await made(gateway)).text
+    async with connect(f"{gateway.url}?ticket={good}") as client:
+        assert await refused_with(client) == 4501
+    async with connect(f"{gateway.url}?api_key={good}") as client:
+        assert await refused_with(client) == 4501
+
+
+async def test_a_browser_gives_its_key_as_a_subprotocol_and_hears_the_plain_one(gateway: GuardedGateway) -> None:
+    good = (await made(gateway)).text
+    async with connect(gateway.url, subprotocols=offered(good)) as client:
+        assert client.subprotocol == SUBPROTOCOL
+        assert (await ask(client, "ping"))["event"] == "pong"
+    async with connect(gateway.url, subprotocols=offered("wrong")) as client:
+        assert await refused_with(client) == 4501
+
+
+async def test_only_a_digest_of_a_key_is_kept(gateway: GuardedGateway) -> None:
+    made_ = await made(gateway)
+    stored = await gateway.access.keyring.bus.last(subjects.ACCESS, subjects.access_key(made_.record.id))
+    assert stored is not None
+    assert made_.text.split("_", 2)[2] not in stored.body.decode()
+
+
+async def test_a_revoked_key_is_cut_off_at_every_gateway_within_a_second(
+    gateway: GuardedGateway, other_gateway: GuardedGateway
+) -> None:
+    revoked, kept = await made(gateway), await made(gateway)
+    await wait_until(lambda: other_gateway.access.keyring.key(kept.text) is not None, "the other knows them too")
+    async with (
+        gateway.client(revoked.text) as one,
+        other_gateway.client(revoked.text) as two,
+        other_gateway.client(kept.text) as neighbour,
+    ):
+        await begun(one)
+        await begun(two)
+        at = time.monotonic()
+        await keys.revoke(gateway.access.keyring.bus, revoked.record.id)
+        assert [await refused_with(one), await refused_with(two)] == [4501, 4501]
+        assert time.monotonic() - at < 1
+        assert (await ask(neighbour, "ping"))["event"] == "pong"
+    async with other_gateway.client(revoked.text) as again:
+        assert await refused_with(again) == 4501
+    assert (await gateway.post("/v1/tickets", revoked.text)).status_code == 401
+
+
+async def test_a_gateway_that_starts_later_knows_what_was_revoked(gateway: GuardedGateway, log: SessionLog) -> None:
+    revoked, kept = await made(gateway), await made(gateway)
+    await keys.revoke(log.bus, revoked.record.id)
+    async with guarded(log) as late:
+        assert late.access.keyring.key(revoked.text) is None
+        assert late.access.keyring.key(kept.text) is not None
+
+
+async def test_a_key_that_expires_is_cut_off(gateway: GuardedGateway) -> None:
+    short = await made(gateway, lasts_s=1.0)
+    async with gateway.client(short.text) as client:
+        assert await refused_with(client) == 4501
+    async with gateway.client(short.text) as client:
+        assert await refused_with(client) == 4501
+
+
+@pytest.mark.parametrize("after", [0, 1, 10**12])
+async def test_anothers_session_cannot_be_told_from_one_that_is_not_there(
+    gateway: GuardedGateway, other_gateway: GuardedGateway, log: SessionLog, after: int
+) -> None:
+    mine, yours = await made(gateway), await made(gateway)
+    await wait_until(lambda: other_gateway.access.keyring.key(yours.text) is not None, "the other knows it too")
+    async with gateway.client(mine.text) as client, other_gateway.client(yours.text) as thief:
+        running, over = await begun(client), await begun(client)
+        await log.create(over, subjects.CRAWLED, CrawledRecord(reason=Reason.LIMIT, items=0))
+        answers: dict[str, list[str]] = {}
+        for session in ("0" * 32, running, over):
+            tried = []
+            for operation, parameters in (("resume_extraction", {"after": after}), ("cancel_extraction", {})):
+                frame = await ask(thief, operation, session_id=session, **parameters)
+                assert frame["event"] == "error"
+                tried.append(json.dumps(frame, sort_keys=True).replace(session, "<session>"))
+            answers[session] = tried
+        assert answers[running] == answers[over] == answers["0" * 32]
+        assert (await log.state(running)).cancelled is False
+        frame = await ask(client, "cancel_extraction", session_id=running)
+        while frame["event"] != "completed" or frame["session_id"] != running:
+            assert frame["event"] != "error"
+            frame = json.loads(await client.recv())
+
+
+async def test_keys_of_one_owner_share_their_sessions(gateway: GuardedGateway) -> None:
+    old, new = await made(gateway, owner="team"), await made(gateway, owner="team")
+    async with gateway.client(old.text) as client, gateway.client(new.text) as rotated:
+        session = await begun(client)
+        frame = await ask(rotated, "resume_extraction", session_id=session, after=0)
+        assert frame["event"] == "progress"
+
+
+async def test_a_ticket_lets_one_connection_in_over_all_gateways(
+    gateway: GuardedGateway, other_gateway: GuardedGateway
+) -> None:
+    key = await made(gateway)
+    answer = await gateway.post("/v1/tickets", key.text)
+    assert (answer.status_code, answer.json()["expires_in_s"]) == (201, 30)
+    assert answer.headers["cache-control"] == "no-store"
+    ticket = answer.json()["ticket"]
+
+    async def come_in(one: GuardedGateway) -> bool:
+        async with connect(f"{one.url}?ticket={ticket}") as client:
+            try:
+                return bool((await ask(client, "ping"))["event"] == "pong")
+            except ConnectionClosed:
+                return False
+
+    tried = await asyncio.gather(*(come_in(one) for one in (gateway, other_gateway) * 8))
+    assert sum(tried) == 1
+
+
+async def test_who_came_with_a_ticket_is_its_owner_and_goes_with_the_key(gateway: GuardedGateway) -> None:
+    key = await made(gateway)
+    ticket = (await gateway.post("/v1/tickets", key.text)).json()["ticket"]
+    spare = (await gateway.post("/v1/tickets", key.text)).json()["ticket"]
+    async with gateway.client(key.text) as owner, connect(gateway.url, subprotocols=offered(ticket)) as guest:
+        session = await begun(owner)
+        assert (await ask(guest, "resume_extraction", session_id=session))["event"] == "progress"
+        await keys.revoke(gateway.access.keyring.bus, key.record.id)
+        assert await refused_with(guest) == 4501
+    async with connect(f"{gateway.url}?ticket={spare}") as late:
+        assert await refused_with(late) == 4501
+
+
+def claims(**more: Any) -> dict[str, Any]:
+    return {"sub": "mia", "iss": ISSUER, "aud": AUDIENCE, "exp": int(time.time()) + 60, **more}
+
+
+async def test_a_jwt_is_checked_in_every_part(log: SessionLog, tmp_path: Path) -> None:
+    issuer = Issuer(tmp_path)
+    stranger = ECKey.generate_key("P-256", {"kid": "one"})
+    public = OctKey.import_key(json.dumps(issuer.key.as_dict(private=False)))
+    async with guarded(log, **issuer.settings(jwt_leeway_s=0)) as gateway:
+        caller = await gateway.access.caller_of_token(issuer.token(claims()))
+        assert caller.owner == f"jwt:{ISSUER}:mia"
+        bad = {
+            "expired": issuer.token(claims(exp=int(time.time()) - 5)),
+            "without an end": issuer.token({k: v for k, v in claims().items() if k != "exp"}),
+            "of another issuer": issuer.token(claims(iss="https://evil.example")),
+            "for another": issuer.token(claims(aud="shop")),
+            "for nobody": issuer.token({k: v for k, v in claims().items() if k != "aud"}),
+            "of nobody": issuer.token({k: v for k, v in claims().items() if k != "sub"}),
+            "not yet": issuer.token(claims(nbf=int(time.time()) + 50)),
+            "signed by another": issuer.token(claims(), key=stranger),
+            "signed with the public key": issuer.token(claims(), {"alg": "HS256"}, public),
+            "of an unknown key": issuer.token(claims(), {"kid": "two"}),
+            "unsigned": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtaWEifQ.",
+            "cut": issuer.token(claims())[:-4],
+            "an end of another kind": issuer.token(claims(exp="tomorrow")),
+        }
+        for what, token in bad.items():
+            with pytest.raises(TokenRefused):
+                await gateway.access.caller_of_token(token)
+                pytest.fail(f"a token {what} was taken")
+
+
+async def test_a_connection_ends_with_its_jwt(log: SessionLog, tmp_path: Path) -> None:
+    issuer = Issuer(tmp_path)
+    token = issuer.token(claims(exp=int(time.time()) + 2))
+    async with guarded(log, **issuer.settings(jwt_leeway_s=0)) as gateway, gateway.client(token) as client:
+        assert (await ask(client, "ping"))["event"] == "pong"
+        assert await refused_with(client) == 4501
+
+
+async def test_a_new_key_of_the_issuer_is_found(log: SessionLog, tmp_path: Path) -> None:
+    issuer = Issuer(tmp_path)
+    async with guarded(log, **issuer.settings(jwks_refresh_s=0.05)) as gateway:
+        second = ECKey.generate_key("P-256", {"kid": "two"})
+        issuer.publish(issuer.key, second)
+        token = issuer.token(claims(), {"kid": "two"}, second)
+
+        async def taken() -> bool:
+            with suppress(TokenRefused):
+                return (await gateway.access.caller_of_token(token)).owner != ""
+            return False
+
+        end = time.monotonic() + 10
+        while not await taken():
+            assert time.monotonic() < end
+            await asyncio.sleep(0.02)
+        issuer.file.write_text("{")  # what was known last holds
+        assert await taken()
+
+
+async def test_the_client_library_gives_its_key_and_is_told_when_it_is_not_good(gateway: GuardedGateway) -> None:
+    key = (await made(gateway)).text
+    async with Client(gateway.url, api_key=key).search("pots") as search:
+        async for _ in search.frames():
+            break
+        assert search.session_id is not None
+    with pytest.raises(RequestRefused, match="key") as refused:
+        async for _ in Client(gateway.url).search("pots"):
+            pass
+    assert refused.value.code == "closed_4501"
+
+
+async def test_a_key_that_is_wrong_is_refused_where_none_is_needed(log: SessionLog) -> None:
+    async with guarded(log, anonymous="loopback") as gateway:
+        async with gateway.client() as client:
+            assert (await ask(client, "ping"))["event"] == "pong"
+        async with gateway.client("ps_wrong") as client:
+            assert await refused_with(client) == 4501
