@@ -161,9 +161,7 @@ async def run(site: RunningSite, browser: Browser, cell: Cell, longest_s: float)
     """Crawls; after `longest_s` it is taken to hang."""
     items, path = cell.items, cell.path
     if cell.source in ("pin", "related"):
-        async with httpx2.AsyncClient(
-            timeout=60
-        ) as client:  # what goes wrong with a pin the site learns by the pin's search
+        async with httpx2.AsyncClient(timeout=60) as client:  # by its search the site learns of a pin's faults
             data = {"options": {"query": cell.query, "scope": "videos", "page_size": 1}, "context": {}}
             headers = {"X-Pinterest-PWS-Handler": "www/search/[scope].js"}
             address = f"{site.origin}/resource/BaseSearchResource/get/"
