@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 
 from libs.common.messages import Reason, SearchRequest
-from services.crawler import feed, listing, page
+from services.crawler import feed, listing, page, pinterest
 from services.crawler.asking import ask
 from services.crawler.envelope import embedded
 from services.crawler.extract import as_pin, extract
@@ -57,7 +57,11 @@ class SinglePin:
 
     async def _entries(self, tab: Tab) -> list[object]:
         if self._by_page:
-            return embedded(await tab.goto(listing.pin_path(self._pin)))
+            html = await tab.goto(listing.pin_path(self._pin))
+            entries = embedded(html)
+            if not entries and pinterest.is_wall(html):
+                raise Refused(Reason.LOGIN_REQUIRED, pinterest.LOGIN_PAGE)
+            return entries
         return (await ask(tab, listing.pin(self._pin), self._pacer)).results
 
     def _own(self, entries: list[object]) -> list[object]:

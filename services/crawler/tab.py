@@ -28,7 +28,7 @@ from services.crawler.pacing import Pacer
 from services.crawler.pinterest import LOGIN_PAGE, is_login, refusal_by
 from services.crawler.settings import CrawlerSettings
 
-ANSWERS_S = 5.0  # a browser that tells no cookies within it stands still
+ANSWERS_S = 20.0  # a browser that tells nothing of itself within it stands still; on a busy machine 5 s are too few
 FRESH_S = 900.0  # a page kept longer at the site is opened anew before a session gets it, for its cookies
 
 log = structlog.get_logger()

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain, product
+from contextlib import AsyncExitStack
+from itertools import chain, product, repeat
 
 import httpx2
 import structlog
@@ -159,8 +161,11 @@ async def run(site: RunningSite, browser: Browser, cell: Cell, longest_s: float)
     """Crawls; after `longest_s` it is taken to hang."""
     items, path = cell.items, cell.path
     if cell.source in ("pin", "related"):
-        async with httpx2.AsyncClient() as client:  # what goes wrong with a pin the site learns by the pin's search
-            await client.get(f"{site.origin}/search/videos/", params={"q": cell.query})
+        async with httpx2.AsyncClient(timeout=60) as client:  # by its search the site learns of a pin's faults
+            data = {"options": {"query": cell.query, "scope": "videos", "page_size": 1}, "context": {}}
+            headers = {"X-Pinterest-PWS-Handler": "www/search/[scope].js"}
+            address = f"{site.origin}/resource/BaseSearchResource/get/"
+            await client.get(address, params={"data": json.dumps(data)}, headers=headers)
     started = time.monotonic()
     got, broke = Crawl(), ""
     try:
@@ -192,25 +197,27 @@ async def run_all(
     groups: dict[Strategy, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.way, []).append(cell)
-    async with asyncio.TaskGroup() as tasks:
-        running = [
-            tasks.create_task(_group(site, way, group, longest_s, at_once[way])) for way, group in groups.items()
-        ]
-    return [result for group in running for result in group.result()]
+    async with AsyncExitStack() as browsers:
+        started = [await browsers.enter_async_context(_browser(site, way, at_once[way])) for way in groups]
+        crawls = map(_group, repeat(site), started, groups.values(), repeat(longest_s))
+        return [result for group in await asyncio.gather(*crawls) for result in group]
 
 
-async def _group(site: RunningSite, way: Strategy, cells: list[Cell], longest_s: float, at_once: int) -> list[Result]:
+def _browser(site: RunningSite, way: Strategy, at_once: int) -> Browser:
     told = settings(site, way, warm_contexts=0, sessions=at_once, page_sessions=at_once, browser_max_sessions=0)
-    async with Browser(told, Apart(Rate(told.requests_per_second, BURST))) as browser:
-        free = asyncio.Semaphore(at_once)
+    return Browser(told, Apart(Rate(told.requests_per_second, BURST)))
 
-        async def one(cell: Cell) -> Result:
-            async with free:
-                result = await run(site, browser, cell, longest_s)
-                print(result, flush=True)
-                return result
 
-        return list(await asyncio.gather(*(one(cell) for cell in cells)))
+async def _group(site: RunningSite, browser: Browser, cells: list[Cell], longest_s: float) -> list[Result]:
+    free = asyncio.Semaphore(browser.settings.sessions)
+
+    async def one(cell: Cell) -> Result:
+        async with free:
+            result = await run(site, browser, cell, longest_s)
+            print(result, flush=True)
+            return result
+
+    return list(await asyncio.gather(*(one(cell) for cell in cells)))
 
 
 def every_cell(seed: str = "") -> Iterator[Cell]:

@@ -17,8 +17,8 @@ from services.crawler.reading import read
 from tests.fake_pinterest.running import RunningSite, running_site
 from tests.integration.crawled import Crawl, Strategy, assert_all_found, request, settings
 
-SURVIVED_S = 60  # 17 s for the request without an answer, 5 s for the question whether it has any, another start
-GIVEN_UP_S = 90  # that twice
+SURVIVED_S = 90  # 20 s for the request without an answer, 20 s for the question whether it has any, another start
+GIVEN_UP_S = 150  # that twice
 
 
 @pytest.fixture(scope="module")
