@@ -11,6 +11,8 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from libs.common.health import Checks, health_routes
+from services.gateway.documents import document_routes
+from services.gateway.rest import Rest
 from services.gateway.websocket import WebSocketEndpoint
 
 STATIC = Path(__file__).parent / "static"
@@ -21,13 +23,15 @@ async def page(_request: Request) -> Response:
     return FileResponse(STATIC / "index.html")
 
 
-def gateway_app(endpoint: WebSocketEndpoint, checks: Checks) -> Starlette:
-    """`/` the page, `/ws` the protocol, `/healthz` and `/readyz`."""
+def gateway_app(endpoint: WebSocketEndpoint, rest: Rest, checks: Checks) -> Starlette:
+    """`/` the page, `/ws` the protocol, `/v1` REST, `/docs` and what it shows, `/healthz` and `/readyz`."""
     return Starlette(
         routes=[
             Route("/", page),
             Mount("/static", StaticFiles(directory=STATIC)),
             WebSocketRoute("/ws", endpoint.__call__),
+            Mount("/v1", rest.app),
+            *document_routes(),
             *health_routes(checks),
         ]
     )
