@@ -33,7 +33,6 @@ from services.gateway.storage import Storage
 from services.gateway.streaming import Streamed
 
 MEDIA_TYPE = "text/event-stream"
-HEARTBEAT_S = 15.0  # proxies drop what is silent for longer, often after 30 s
 HEARTBEAT = b": still here\n\n"
 RETRY_S = 2.0  # after a lost connection
 HEADERS = {"X-Accel-Buffering": "no"}  # proxies that gather answers let this one through
@@ -77,7 +76,8 @@ class Events:
         except BrokerUnavailable as error:
             log.warning("cannot follow a session now", session=session, error=str(error))
             return self._streamed(come_back(COME_BACK_S))
-        return self._streamed(EventStream(following, self.storage, self.draining).pieces())
+        stream = EventStream(following, self.storage, self.draining, self.settings.events_heartbeat_s)
+        return self._streamed(stream.pieces())
 
     def _streamed(self, pieces: AsyncGenerator[bytes, None]) -> Response:
         return Streamed(pieces, MEDIA_TYPE, self.settings.send_timeout_s, HEADERS)
@@ -104,9 +104,7 @@ async def come_back(after_s: float) -> AsyncGenerator[bytes, None]:
 class EventStream:
     """The events of one session for one client; what is not yet sent is one of them, and what `following` keeps."""
 
-    def __init__(
-        self, following: Following, storage: Storage, draining: Draining, heartbeat_s: float = HEARTBEAT_S
-    ) -> None:
+    def __init__(self, following: Following, storage: Storage, draining: Draining, heartbeat_s: float) -> None:
         self.following = following
         self.storage = storage
         self.draining = draining
