@@ -22,7 +22,7 @@ class GatewaySettings(SiteSettings, frozen=True, kw_only=True):
         float,
         Meta(
             gt=0,
-            description="a client that takes nothing for this long is closed (WebSockets with 4008); it can resume",
+            description="a client that takes nothing for this long is closed; it can resume",
         ),
     ] = 10.0
     events_heartbeat_s: Annotated[
