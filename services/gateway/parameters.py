@@ -16,10 +16,10 @@ from services.gateway.problems import Problem
 
 MOST_BODY_BYTES = 64 * 1024  # a query of 500 characters and all filters are two kB
 BODY_WITHIN_S = 10.0
-MOST_SEQUENCE = 2**63 - 1  # the broker's
+MOST_SEQUENCE = 2**53 - 1  # what every client can say in JSON; the broker counts on to 2**64
 LAST_EVENT_ID = "Last-Event-ID"
 
-_number = re.compile(r"[0-9]{1,19}")
+_number = re.compile(r"[0-9]{1,16}")
 _path = "parameters."  # what the same fields are under in a frame
 
 

@@ -18,7 +18,7 @@ Schema = dict[str, Any]
 REF = "#/components/schemas/{name}"
 
 SESSION_ID: Schema = {"type": "string", "pattern": f"^{TOKEN.pattern}$"}
-AFTER: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "default": 0}
+AFTER: Schema = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1, "default": 0}
 
 # What is checked by hand, so that a refusal can say more than a schema does. A test holds it against the checks.
 _LIMITS: dict[str, dict[str, Schema]] = {

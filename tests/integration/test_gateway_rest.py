@@ -104,7 +104,7 @@ async def test_what_is_not_there_is_a_problem_too(client: httpx2.AsyncClient) ->
         415, "unsupported_media_type", "Content-Type",
     )  # fmt: skip
     session = await begin(client)
-    ahead = await client.get(f"/v1/sessions/{session}/videos?after=9000000000000000000")
+    ahead = await client.get(f"/v1/sessions/{session}/videos?after=9000000000000000")
     assert problem(ahead) == (422, "unknown_sequence", "after")
 
 

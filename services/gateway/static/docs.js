@@ -61,7 +61,7 @@ function operation(path, method, shared, one) {
   const all = [...shared, ...(one.parameters ?? [])];
   const body = one.requestBody?.content["application/json"];
   return element("article", { id: `operation-${one.operationId}` },
-    element("h2", {}, element("span", { className: "method", textContent: method.toUpperCase() }), code(path)),
+    element("h2", {}, element("span", { className: "method", textContent: method.toUpperCase() }), " ", code(path)),
     element("p", { textContent: one.summary ?? "" }),
     ...(all.length ? [element("h3", { textContent: "Parameters" }), parameters(all)] : []),
     ...(body ? [element("h3", { textContent: "Body" }), element("p", {}, ...kind(body.schema)),
