@@ -18,7 +18,7 @@ NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 OFFERED = (CSV, NDJSON, JSON)  # the last is given where a client has no preference
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would begin to calculate at
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet would begin to calculate at
 
 COLUMNS: dict[str, Callable[[Video], object]] = {
     "id": lambda video: video.id,
