@@ -318,6 +318,12 @@ class CancelRecord(Message, frozen=True, kw_only=True):
     requested_at: float
 
 
+class OwnedRecord(Message, frozen=True, kw_only=True):
+    """`owner-<hash>.owned.<session>`, written by the gateway: an entry in the list of somebody's sessions."""
+
+    session: str
+
+
 # The pace of requests to a site, one record a site in the bucket `pace`.
 
 

@@ -238,6 +238,12 @@ class SessionLog:
             if not self._followers[session]:
                 del self._followers[session]
 
+    async def read_kept(self, session: str, after: int, turn: asyncio.Lock) -> AsyncGenerator[Record, None]:
+        """Those of them that are stored by now."""
+        async with aclosing(_Follower(self.bus, session, after, turn).read()) as records:
+            async for record in records:
+                yield record
+
     def _dispatch(self, stored: Stored) -> None:
         for listener in self.listeners:
             listener(stored)

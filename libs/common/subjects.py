@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from hashlib import blake2b
 from typing import NamedTuple
 
 from libs.common.errors import MalformedMessage
@@ -69,6 +70,7 @@ UNAVAILABLE = "unavailable"
 PROGRESS = "progress"
 CRAWLED = "crawled"
 CANCEL = "cancel"
+OWNED = "owned"  # not of a session's log: who owns it, in the place of a session
 
 
 def token(text: str) -> str:
@@ -127,6 +129,21 @@ def record(session: str, kind: str, name: str | None = None) -> str:
 def records_of(session: str) -> str:
     """All records of a session."""
     return f"$KV.{RESULTS_BUCKET}.{token(session)}.>"
+
+
+def owned(owner: str, session: str) -> str:
+    """Where it is recorded that a session is `owner`'s."""
+    return record(_owner(owner), OWNED, session)
+
+
+def owned_by(owner: str) -> str:
+    """All sessions of an owner."""
+    return f"$KV.{RESULTS_BUCKET}.{_owner(owner)}.{OWNED}.*"
+
+
+def _owner(owner: str) -> str:
+    """A token for any text; no session has such an id."""
+    return f"owner-{blake2b(owner.encode(), digest_size=16).hexdigest()}"
 
 
 def pace(lane: str) -> str:

@@ -16,6 +16,7 @@ from libs.common.streams import await_streams
 from services.gateway.access_settings import check_exposure
 from services.gateway.app import gateway_app
 from services.gateway.certificate import certificate_of
+from services.gateway.rest import Rest
 from services.gateway.security import security
 from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
@@ -37,19 +38,19 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             security(settings, log) as secure,
         ):
             sessions = Sessions(log, settings.session_deadline_s, limits=secure.limits)
-            endpoint = WebSocketEndpoint(sessions, stored, settings)
+            endpoint, rest = WebSocketEndpoint(sessions, stored, settings), Rest(sessions, stored, settings)
             checks = {
                 "running": lambda: not stop.is_set(),
                 "tail": lambda: log.tail.alive and secure.access.keyring.tail.alive,
                 "storage": lambda: stored.storing,
             }
-            app, proxies = gateway_app(endpoint, checks, secure), settings.trusted_proxies
+            app, proxies = gateway_app(endpoint, rest, checks, secure), settings.trusted_proxies
             async with client_server(app, sock, settings.drain_timeout_s, certificate=certificate, proxies=proxies):
                 host, port = sock.getsockname()[:2]
                 scheme = "ws" if certificate is None else "wss"
                 structlog.get_logger().info("listening", url=f"{scheme}://{host}:{port}/ws")
                 await stop.wait()
-                await endpoint.drain()
+                await asyncio.gather(endpoint.drain(), rest.drain())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from libs.common.health import Checks, health_routes
+from services.gateway.documents import document_routes
 from services.gateway.headers import SecureHeaders
+from services.gateway.rest import Rest
 from services.gateway.security import Security
 from services.gateway.tickets import ticket_routes
 from services.gateway.websocket import WebSocketEndpoint
@@ -25,8 +27,11 @@ async def page(_request: Request) -> Response:
     return FileResponse(STATIC / "index.html")
 
 
-def gateway_app(endpoint: WebSocketEndpoint, checks: Checks, security: Security | None = None) -> Starlette:
-    """`/` the page, `/ws` the protocol, `/v1/tickets`, `/healthz`, `/readyz`; without `security` all are anonymous."""
+def gateway_app(endpoint: WebSocketEndpoint, rest: Rest, checks: Checks, security: Security | None = None) -> Starlette:
+    """`/` the page, `/ws` the protocol, `/v1` REST and tickets, `/docs` and what it shows, `/healthz` and `/readyz`.
+
+    Without `security` all are anonymous.
+    """
     return Starlette(
         middleware=[Middleware(SecureHeaders)] if security is None else security.middleware,
         routes=[
@@ -34,6 +39,8 @@ def gateway_app(endpoint: WebSocketEndpoint, checks: Checks, security: Security 
             Mount("/static", StaticFiles(directory=STATIC)),
             WebSocketRoute("/ws", endpoint.__call__),
             *([] if security is None else ticket_routes(security.access.tickets)),
+            Mount("/v1", rest.app),
+            *document_routes(),
             *health_routes(checks),
         ],
     )

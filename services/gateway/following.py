@@ -112,9 +112,10 @@ class Following:
         while not self.state.complete:
             try:
                 if not checked:
-                    await self._check()
+                    await self.check()
                     checked = True
-                async with aclosing(self._read()) as steps:
+                follow = self.session_log.follow_kept(self.session, self.state.sequence, self.turn, self.check_s)
+                async with aclosing(self._read(follow)) as steps:
                     async for step in steps:
                         yield step
                 if not self.state.complete:
@@ -124,17 +125,27 @@ class Following:
                 await asyncio.sleep(RETRY_S)
         self.session_log.bus.background(self._tidy(), f"tidy {self.session}")
 
-    async def _check(self) -> None:
+    async def stored(self) -> AsyncGenerator[Step, None]:
+        """Those that the log holds by now, and no more; outages of the broker are BrokerUnavailable."""
+        await self.check()
+        kept = self.session_log.read_kept(self.session, self.state.sequence, self.turn)
+        async with aclosing(self._read(kept)) as steps:
+            async for step in steps:
+                yield step
+        if self.state.complete:
+            self.session_log.bus.background(self._tidy(), f"tidy {self.session}")
+
+    async def check(self) -> None:
+        """Raises what `steps` and `stored` do at their start."""
         if not may_follow(self.caller, await self.session_log.get(self.session, subjects.REQUEST)):
             raise SessionExpired if self.after else SessionUnknown
         ahead = self.after > self.session_log.tail.sequence
         if ahead and self.after > await self.session_log.last_sequence():
             raise SequenceUnknown
 
-    async def _read(self) -> AsyncGenerator[Step, None]:
+    async def _read(self, source: AsyncGenerator[Record, None]) -> AsyncGenerator[Step, None]:
         state = self.state
-        follow = self.session_log.follow_kept(self.session, state.sequence, self.turn, self.check_s)
-        async with aclosing(follow) as records:
+        async with aclosing(source) as records:
             async for record in records:
                 if state.request is None and not isinstance(record.message, RequestRecord):
                     raise SessionExpired  # the oldest record goes first: what else is gone cannot be known

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from libs.common.tasks import end
@@ -19,6 +20,7 @@ MAX_WS_BYTES = 4 * 1024 * 1024  # beyond it the connection is closed with 1009 b
 SEND_BUFFER_BYTES = 256 * 1024  # of the kernel, for a client; it would grow to megabytes of what nobody reads
 PING_EVERY_S = 20
 PONG_WITHIN_S = 40  # a pong waits behind what a slow client has yet to read
+ABORT = "pinstream.abort"  # the ASGI extension that drops a connection with what its client has not read
 LINGER_S = 30.0  # a closed client that reads on within it learns the code; then it is dropped with what it holds
 
 
@@ -31,6 +33,26 @@ class ClientProtocol(WebSocketsSansIOProtocol):
             self.writable.set()
             self.loop.call_later(LINGER_S, self.transport.abort)
         await super().send(message)
+
+
+class RequestProtocol(H11Protocol):
+    """Lets an answer that its client does not take be dropped, by the extension ABORT."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Asyncio's."""
+        super().connection_made(transport)
+        app = self.app
+
+        async def with_abort(scope: Scope, receive: Receive, send: Send) -> None:
+            scope.setdefault("extensions", {})[ABORT] = transport.abort
+            await app(scope, receive, send)
+
+        self.app = with_abort
+
+    def timeout_keep_alive_handler(self) -> None:
+        """A connection that is closed lasts until its client has read all."""
+        super().timeout_keep_alive_handler()
+        self.loop.call_later(LINGER_S, self.transport.abort)
 
 
 class _Server(uvicorn.Server):
@@ -58,6 +80,7 @@ async def client_server(
         log_config=None,
         access_log=False,
         lifespan="off",
+        http=RequestProtocol,
         ws=ClientProtocol,
         ws_max_size=MAX_WS_BYTES,
         ws_ping_interval=PING_EVERY_S,

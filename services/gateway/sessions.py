@@ -14,11 +14,21 @@ from opentelemetry.trace import SpanKind
 from libs.common import subjects
 from libs.common.closing import Ending, close, purge
 from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SessionUnknown
-from libs.common.messages import CancelRecord, CrawledRecord, Filters, Reason, RequestRecord, SearchRequest, encode
+from libs.common.messages import (
+    CancelRecord,
+    CrawledRecord,
+    Filters,
+    OwnedRecord,
+    Reason,
+    RequestRecord,
+    SearchRequest,
+    encode,
+)
 from libs.common.session_log import SessionLog
 from libs.common.telemetry import inject, message_span
 from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
 from services.gateway.following import CHECK_S, Following, may_follow
+from services.gateway.idempotency import KeyReused, same_search
 from services.gateway.limits import Limited, Limits
 
 PATIENCE_S = 5.0  # a client waits for the answer; after this it is told to come back
@@ -27,10 +37,11 @@ log = structlog.get_logger()
 
 
 class Begun(NamedTuple):
-    """A session that exists; `sequence` is its request's place in the log."""
+    """A session that exists; `sequence` is its request's place in the log, `again`: it was there before."""
 
     session: str
     sequence: int
+    again: bool = False
 
 
 class Sessions:
@@ -53,17 +64,20 @@ class Sessions:
         filters: Filters | None = None,
         scope: str | None = None,
         caller: Caller = ANONYMOUS,
+        keyed: str | None = None,
     ) -> Begun:
         """Writes the request to the log, then hands it to the crawlers; with a `url` the query is empty.
 
-        Raises TokenRefused where the caller is not admitted, Limited where it has too many sessions, BrokerUnavailable
-        or StreamFull.
+        `keyed` is an id that is its caller's for this one request (`idempotency.py`): a session of it is begun once,
+        however often it is asked for. Raises TokenRefused where the caller is not admitted, Limited where it has too
+        many sessions, BrokerUnavailable, StreamFull, or KeyReused where that id is another's.
         """
         if not caller.admitted:
             raise TokenRefused
-        if self.limits is not None:
+        begun = keyed is not None and await self.session_log.get(keyed, subjects.REQUEST) is not None
+        if self.limits is not None and not begun:
             self.limits.session(caller)
-        session = secrets.token_hex(16)
+        session = keyed or secrets.token_hex(16)
         request = SearchRequest(
             session=session,
             query=query.strip(),
@@ -74,35 +88,48 @@ class Sessions:
             scope=None if scope is None else caller.scope(scope),
             url=url.strip() if url else None,
         )
-        sequence = 0
+        sequence, again = 0, False
         try:
             async with asyncio.timeout(PATIENCE_S):
-                sequence = await self._written(
-                    session, RequestRecord(request=request, owner=caller.owner, place=caller.place)
-                )
+                record = RequestRecord(request=request, owner=caller.owner, place=caller.place)
+                sequence, again = await self._written(session, record)
+                if again and keyed and await self.session_log.get(session, subjects.CRAWLED) is not None:
+                    return Begun(session, sequence, again)
                 if self.limits is not None:
                     await self.limits.confirm(caller, sequence)
+                await self._list(session, caller.owner)
                 with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
                     await self.session_log.bus.publish(
                         subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
                     )
         except (BrokerUnavailable, PublishRefused, Limited, TimeoutError) as error:
-            if sequence:
+            if sequence and not keyed:  # what has a key is asked for again
                 await self._never_began(session)
             if isinstance(error, TimeoutError):
                 raise BrokerUnavailable(f"nothing was stored within {PATIENCE_S:g} s") from error
             raise
         log.info("session begun", session=session, query=request.query, url=request.url, result_limit=result_limit)
-        return Begun(session, sequence)
+        return Begun(session, sequence, again)
 
-    async def _written(self, session: str, record: RequestRecord) -> int:
+    async def _written(self, session: str, record: RequestRecord) -> tuple[int, bool]:
         try:
-            return await self.session_log.create(session, subjects.REQUEST, record, patience_s=PATIENCE_S)
-        except AlreadyExists:  # nobody else has this id: the first try was stored, and its acknowledgement lost
+            return await self.session_log.create(session, subjects.REQUEST, record, patience_s=PATIENCE_S), False
+        except AlreadyExists:  # asked for before, or the first try was stored and its acknowledgement lost
             there = await self.session_log.get(session, subjects.REQUEST)
-            if there is None:
+            if there is None or not isinstance(there.message, RequestRecord):
                 raise BrokerUnavailable("the request was stored and cannot be read yet") from None
-            return there.sequence
+            if not same_search(there.message.request, record.request):
+                raise KeyReused from None
+            return there.sequence, True
+
+    async def _list(self, session: str, owner: str) -> None:
+        """Enters a session into the list of its owner's; who has no name has none."""
+        if owner:
+            body = encode(OwnedRecord(session=session))
+            with suppress(AlreadyExists):
+                await self.session_log.bus.publish(
+                    subjects.owned(owner, session), body, headers=inject(), create=True, patience_s=PATIENCE_S
+                )
 
     async def _never_began(self, session: str) -> None:
         """Closes a session that its client will not hear of, so that nobody works on it if the request came through."""

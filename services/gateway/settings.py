@@ -20,8 +20,15 @@ class GatewaySettings(LimitSettings, frozen=True, kw_only=True):
     ] = 600.0
     sessions_per_connection: Annotated[int, Meta(ge=1, description="sessions followed over one WebSocket")] = 100
     send_timeout_s: Annotated[
-        float, Meta(gt=0, description="a client that takes no frame for this long is closed with 4008; it can resume")
+        float,
+        Meta(
+            gt=0,
+            description="a client that takes nothing for this long is closed; it can resume",
+        ),
     ] = 10.0
+    events_heartbeat_s: Annotated[
+        float, Meta(gt=0, description="server-sent events that are silent for so long get a comment, for proxies")
+    ] = 15.0
     drain_notice_s: Annotated[
         float,
         Meta(ge=0, description="after SIGTERM clients are served so long while readiness fails; new searches are not"),

@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from libs.common.health import listen
 from libs.common.session_log import SessionLog
 from services.gateway.app import gateway_app
+from services.gateway.rest import Rest
 from services.gateway.security import Security, security
 from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
@@ -32,11 +33,12 @@ class GuardedGateway:
     def __init__(self, log: SessionLog, settings: GatewaySettings, security: Security) -> None:
         self.security, self.access = security, security.access
         sessions = Sessions(log, 600.0, limits=security.limits)
-        self.endpoint = WebSocketEndpoint(sessions, Storage(log, 2.0), settings)
+        storage = Storage(log, 2.0)
+        self.endpoint, self.rest = WebSocketEndpoint(sessions, storage, settings), Rest(sessions, storage, settings)
         self.sock = listen("127.0.0.1", 0)
         self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"
         self.url = f"ws://{self.address}/ws"
-        app = gateway_app(self.endpoint, {}, security)
+        app = gateway_app(self.endpoint, self.rest, {}, security)
         self.server = client_server(app, self.sock, 5.0, proxies=settings.trusted_proxies)
 
     def client(self, key: str | None = None, **more: Any) -> connect:

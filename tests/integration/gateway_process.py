@@ -67,6 +67,12 @@ class GatewayProcess:
         assert self.process is not None
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
+    @property
+    def clients(self) -> set[int]:
+        """The ports of those that it holds a connection to."""
+        assert self.process is not None
+        return {one.raddr.port for one in psutil.Process(self.process.pid).net_connections() if one.raddr}
+
     def terminate(self) -> None:
         """SIGTERM."""
         assert self.process is not None

@@ -35,6 +35,7 @@ from libs.common.messages import (
 )
 from libs.common.session_log import SessionLog
 from services.gateway.app import gateway_app
+from services.gateway.rest import Rest
 from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
@@ -54,7 +55,8 @@ class Gateway:
         self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"
         self.url = f"ws://{self.address}/ws"
         self.ready = True
-        app = gateway_app(self.endpoint, {"ready": lambda: self.ready})
+        self.rest = Rest(sessions, self.storage, settings)
+        app = gateway_app(self.endpoint, self.rest, {"ready": lambda: self.ready})
         self.server = client_server(app, self.sock, 5.0)
 
 

@@ -1,0 +1,34 @@
+"""The documents that describe the gateway to machines, and the page that shows them to people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from services.gateway.asyncapi import asyncapi_document
+from services.gateway.openapi import openapi_document
+
+PAGE = Path(__file__).parent / "static" / "docs.html"
+
+
+async def openapi(_request: Request) -> Response:
+    """REST."""
+    return Response(openapi_document(), media_type="application/json")
+
+
+async def asyncapi(_request: Request) -> Response:
+    """The WebSocket and the events."""
+    return Response(asyncapi_document(), media_type="application/json")
+
+
+async def docs(_request: Request) -> Response:
+    """The page; what it needs comes from here."""
+    return FileResponse(PAGE)
+
+
+def document_routes() -> list[Route]:
+    """`/docs`, `/openapi.json`, `/asyncapi.json`."""
+    return [Route("/docs", docs), Route("/openapi.json", openapi), Route("/asyncapi.json", asyncapi)]

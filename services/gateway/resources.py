@@ -1,0 +1,124 @@
+"""What REST gives, as types: the schemas of `/openapi.json` are made from these."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from libs.common.frames import Completed, Progress, Summary
+from libs.common.messages import Filters, Reason, SearchRequest, Video
+from services.gateway.following import Following
+
+COMPLETED = "completed"  # the last state
+
+
+class Created(msgspec.Struct, frozen=True, kw_only=True):
+    """A session exists; `sequence` is the place of its request in the session log."""
+
+    session_id: str
+    sequence: int
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A session as it was asked for: `search_query` or `url`, as `POST /v1/sessions` takes them.
+
+    `requested_at` is ISO 8601 in UTC. `sequence` is the place of the request in the session log.
+    """
+
+    session_id: str
+    sequence: int
+    requested_at: str
+    result_limit: int
+    search_query: str | None = None
+    url: str | None = None
+    filters: Filters | None = None
+    new_only: bool = False
+    scope: str | None = None
+
+
+class Session(Asked, frozen=True, kw_only=True, omit_defaults=True):
+    """A session as it is now.
+
+    `state` is `queued`, `starting`, `crawling`, `waiting` or `finishing`, and `completed` at the end, which `reason`
+    and `summary` tell of. While it is `waiting`, `waiting_for` says for what, and `waiting_until` until when (seconds
+    since 1970).
+    """
+
+    state: str
+    found: int = 0
+    repeats: int = 0
+    unavailable: int = 0
+    seen: int = 0
+    filtered: int = 0
+    pages: int = 0
+    waiting_for: str | None = None
+    waiting_until: float | None = None
+    reason: Reason | None = None
+    summary: Summary | None = None
+    message: str | None = None
+
+
+class SessionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Sessions, the oldest first; `next_after` is what to list on after, null at the end."""
+
+    sessions: list[Asked]
+    next_after: int | None
+
+
+class FoundVideo(msgspec.Struct, frozen=True, kw_only=True):
+    """A video and its place in the session log: what to go on after."""
+
+    sequence: int
+    video: Video
+
+
+class VideoPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Videos, in the order in which they were found; `next_after` is what to go on after.
+
+    `completed`: the session is over and no video comes after these.
+    """
+
+    session_id: str
+    videos: list[FoundVideo]
+    next_after: int
+    completed: bool
+
+
+def asked(request: SearchRequest, sequence: int, requested_at: float) -> Asked:
+    """A session by its request."""
+    return Asked(**_asked(request, sequence, requested_at))
+
+
+def session_of(following: Following, sequence: int, completed: Completed | None) -> Session:
+    """A session by what has been read of it, to `completed` where it is over."""
+    state, progress = following.state, following.progress
+    assert state.request is not None, "a session begins with its request"
+    return Session(
+        **_asked(state.request.request, sequence, state.requested_at),
+        **_counts(progress),
+        state=COMPLETED if completed else progress.state,
+        reason=completed.reason if completed else None,
+        summary=completed.summary if completed else None,
+        message=completed.message if completed else None,
+    )
+
+
+def _asked(request: SearchRequest, sequence: int, requested_at: float) -> dict[str, Any]:
+    return {
+        "session_id": request.session,
+        "sequence": sequence,
+        "requested_at": datetime.fromtimestamp(requested_at, UTC).isoformat(timespec="milliseconds"),
+        "result_limit": request.result_limit,
+        "search_query": request.query or None,
+        "url": request.url,
+        "filters": request.filters,
+        "new_only": request.scope is not None,
+        "scope": request.scope,
+    }
+
+
+def _counts(progress: Progress) -> dict[str, Any]:
+    names = ("found", "repeats", "unavailable", "seen", "filtered", "pages", "waiting_for", "waiting_until")
+    return {name: getattr(progress, name) for name in names}
