@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 import structlog
@@ -41,6 +42,16 @@ class Begun(NamedTuple):
     session: str
     sequence: int
     again: bool = False
+
+
+@asynccontextmanager
+async def answered() -> AsyncIterator[None]:
+    """What a client waits for: raises BrokerUnavailable after PATIENCE_S."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield
+    except TimeoutError as error:
+        raise BrokerUnavailable(f"the broker did not answer within {PATIENCE_S:g} s") from error
 
 
 class Sessions:
@@ -153,8 +164,12 @@ class Sessions:
         log.info("session cancelled", session=session)
 
     async def check(self, session: str, caller: Caller) -> None:
-        """Raises SessionUnknown for a session of another's. One that is not in the log is for `follow` to tell of."""
-        there = await self.session_log.get(session, subjects.REQUEST)
+        """Raises SessionUnknown for a session of another's. One that is not in the log is for `follow` to tell of.
+
+        Raises BrokerUnavailable after PATIENCE_S.
+        """
+        async with answered():
+            there = await self.session_log.get(session, subjects.REQUEST)
         if there is not None and isinstance(there.message, RequestRecord) and not caller.may_see(there.message.owner):
             raise SessionUnknown
 
