@@ -68,11 +68,9 @@ class Events:
         if self.draining.over.is_set():
             return self._streamed(come_back(ELSEWHERE_S))
         try:
-            await self.sessions.check(session, caller_of(request.scope))
+            following = await self.sessions.opened(session, after, caller_of(request.scope))
             if after and await self._is_over(session, after):
                 return Response(status_code=204)
-            following = self.sessions.follow(session, after)
-            await following.check()
         except BrokerUnavailable as error:
             log.warning("cannot follow a session now", session=session, error=str(error))
             return self._streamed(come_back(COME_BACK_S))

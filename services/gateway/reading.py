@@ -9,6 +9,7 @@ from contextlib import aclosing
 from libs.common.frames import VideoFrame
 from libs.common.tasks import end, result_of
 from services.gateway.following import Following
+from services.gateway.representations import csv_header, csv_row, ndjson_line
 from services.gateway.resources import FoundVideo
 
 
@@ -75,3 +76,21 @@ class Reading:
                 if isinstance(frame, VideoFrame):
                     return frame
         return None
+
+
+async def ndjson_of(reading: Reading) -> AsyncGenerator[bytes, None]:
+    """A line a video."""
+    async with aclosing(reading.videos()) as found:
+        async for video in found:
+            yield ndjson_line(video)
+
+
+async def csv_of(reading: Reading) -> AsyncGenerator[bytes, None]:
+    """The header, then a row a video."""
+    header = csv_header()
+    async with aclosing(reading.videos()) as found:
+        async for video in found:
+            yield header + csv_row(video)
+            header = b""
+    if header:
+        yield header

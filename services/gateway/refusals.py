@@ -8,7 +8,7 @@ from starlette.websockets import WebSocket
 
 from libs.common.frames import SUBPROTOCOL, SUBPROTOCOL_TROUBLE, ErrorFrame, encode_frame
 
-OPEN = frozenset({"/", "/healthz", "/readyz"})
+OPEN = frozenset({"/", "/docs", "/openapi.json", "/asyncapi.json", "/healthz", "/readyz"})
 OPEN_BELOW = ("/static/",)
 
 
@@ -49,7 +49,7 @@ async def refuse(
 
 
 def is_open(scope: Scope) -> bool:
-    """Whether anybody may have it, as often as they like: the page, what it is made of, and the probes."""
+    """Whether anybody may have it, as often as they like: the pages, what they are made of, and the probes."""
     if scope["type"] == "websocket":
         return False
     path: str = scope["path"]

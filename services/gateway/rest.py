@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import msgspec
@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from libs.common.errors import BrokerUnavailable, PublishRefused, SequenceUnknown, SessionUnknown
 from libs.common.frames import MAX_RESULT_LIMIT, Completed
-from services.gateway.callers import TokenRefused, caller_of
+from services.gateway.callers import Caller, TokenRefused, caller_of
 from services.gateway.draining import Draining
 from services.gateway.events import Events
 from services.gateway.filters import filters_of
@@ -34,18 +34,17 @@ from services.gateway.problems import (
     answer_http_error,
     answer_problem,
 )
-from services.gateway.reading import Reading
-from services.gateway.representations import CSV, JSON, csv_header, csv_row, ndjson_line, preferred
+from services.gateway.reading import Reading, csv_of, ndjson_of
+from services.gateway.representations import CSV, JSON, preferred
 from services.gateway.resources import Created, Session, session_of
-from services.gateway.sessions import Sessions
+from services.gateway.sessions import Sessions, answered
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage, trouble_of
-from services.gateway.streaming import Streamed
+from services.gateway.streaming import Streamed, begun_with, sliced
 
 MOST_SESSIONS, SESSIONS = 100, 20  # of a page: at most, by default
 VIDEOS = 100  # of a page in JSON, by default
 PAGE_BYTES = 1024 * 1024  # a page in JSON ends with the video that goes past it
-PIECE_BYTES = 64 * 1024
 MOST_WAIT_S = 60
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -95,7 +94,8 @@ class Rest:
         keyed = keyed_session(caller, key) if key else None
         with tracer.start_as_current_span("POST /v1/sessions", kind=SpanKind.SERVER) as span:
             if keyed:
-                await check_key(self.sessions.session_log, keyed)
+                async with answered():
+                    await check_key(self.sessions.session_log, keyed)
             begun = await self.sessions.begin(
                 wanted.search_query or "",
                 wanted.result_limit,
@@ -118,25 +118,25 @@ class Rest:
         if not caller.owner:
             detail = "who has no name has no sessions of their own; ask for each by its id"
             raise Problem(403, "nameless", detail)
-        page = await sessions_of(self.sessions.session_log, caller.owner, after, limit)
+        async with answered():
+            page = await sessions_of(self.sessions.session_log, caller.owner, after, limit)
         headers = {} if page.next_after is None else _next(request, page.next_after)
         return _json(page, 200, headers)
 
     async def show(self, request: Request) -> Response:
         """`GET /sessions/{session_id}`"""
         session = session_in(request)
-        await self.sessions.check(session, caller_of(request.scope))
-        return _json(await self._session(session))
+        return _json(await self._session(session, caller_of(request.scope)))
 
     async def cancel(self, request: Request) -> Response:
         """`DELETE /sessions/{session_id}`"""
         session = session_in(request)
-        await self.sessions.check(session, caller_of(request.scope))
-        await self.sessions.cancel(session)
-        return _json(await self._session(session))
+        caller = caller_of(request.scope)
+        await self.sessions.cancel(session, caller)
+        return _json(await self._session(session, caller))
 
-    async def _session(self, session: str) -> Session:
-        following = self.sessions.follow(session)
+    async def _session(self, session: str, caller: Caller) -> Session:
+        following = await self.sessions.opened(session, 0, caller)
         sequence, completed = 0, None
         async with aclosing(following.stored()) as steps:
             async for frame, _ in steps:
@@ -151,11 +151,11 @@ class Rest:
         wait_s = number_in(request, "wait", 0, 0, MOST_WAIT_S)
         kind = preferred(",".join(request.headers.getlist("Accept")))
         limit = number_in(request, "limit", VIDEOS if kind == JSON else MAX_RESULT_LIMIT, 1, MAX_RESULT_LIMIT)
-        await self.sessions.check(session, caller_of(request.scope))
-        reading = Reading(self.sessions.follow(session, after), limit, wait_s, self.draining.over)
+        following = await self.sessions.opened(session, after, caller_of(request.scope))
+        reading = Reading(following, limit, wait_s, self.draining.over)
         if kind == JSON:
             return await self._page(request, reading)
-        lines = _csv(reading) if kind == CSV else _ndjson(reading)
+        lines = csv_of(reading) if kind == CSV else ndjson_of(reading)
         try:
             first = await anext(lines, b"")  # what is refused is refused before the answer begins
         except BaseException:
@@ -165,7 +165,7 @@ class Rest:
         if kind == CSV:
             headers["Content-Disposition"] = f'attachment; filename="{session}.csv"'
             kind = f"{CSV}; charset=utf-8; header=present"
-        return Streamed(_after(first, lines), kind, self.settings.send_timeout_s, headers)
+        return Streamed(begun_with(first, lines), kind, self.settings.send_timeout_s, headers)
 
     async def _page(self, request: Request, reading: Reading) -> Response:
         videos: list[msgspec.Raw] = []
@@ -186,7 +186,7 @@ class Rest:
         headers = {"Vary": "Accept", "Content-Length": str(len(body))}
         if not reading.completed:
             headers |= _next(request, next_after)
-        return Streamed(_slices(body), JSON, self.settings.send_timeout_s, headers)
+        return Streamed(sliced(body), JSON, self.settings.send_timeout_s, headers)
 
     async def _unavailable(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, BrokerUnavailable | PublishRefused)
@@ -236,32 +236,3 @@ def _json(value: object, status: int = 200, headers: dict[str, str] | None = Non
 def _next(request: Request, after: int) -> dict[str, str]:
     query = request.url.include_query_params(after=after).query
     return {"Link": f'<{request.url.path}?{query}>; rel="next"'}
-
-
-async def _ndjson(reading: Reading) -> AsyncGenerator[bytes, None]:
-    async with aclosing(reading.videos()) as found:
-        async for video in found:
-            yield ndjson_line(video)
-
-
-async def _csv(reading: Reading) -> AsyncGenerator[bytes, None]:
-    header = csv_header()
-    async with aclosing(reading.videos()) as found:
-        async for video in found:
-            yield header + csv_row(video)
-            header = b""
-    if header:
-        yield header
-
-
-async def _after(first: bytes, lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(lines):
-        if first:
-            yield first
-        async for line in lines:
-            yield line
-
-
-async def _slices(body: bytes) -> AsyncGenerator[bytes, None]:
-    for at in range(0, len(body), PIECE_BYTES):
-        yield body[at : at + PIECE_BYTES]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 import structlog
@@ -44,6 +45,16 @@ class Begun(NamedTuple):
     again: bool = False
 
 
+@asynccontextmanager
+async def answered() -> AsyncIterator[None]:
+    """What a client waits for: raises BrokerUnavailable after PATIENCE_S."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield
+    except TimeoutError as error:
+        raise BrokerUnavailable(f"the broker did not answer within {PATIENCE_S:g} s") from error
+
+
 class Sessions:
     """Begins, cancels and follows sessions."""
 
@@ -74,8 +85,7 @@ class Sessions:
         """
         if not caller.admitted:
             raise TokenRefused
-        begun = keyed is not None and await self.session_log.get(keyed, subjects.REQUEST) is not None
-        if self.limits is not None and not begun:
+        if self.limits is not None and not (keyed and await self._begun(keyed)):
             self.limits.session(caller)
         session = keyed or secrets.token_hex(16)
         request = SearchRequest(
@@ -110,6 +120,10 @@ class Sessions:
             raise
         log.info("session begun", session=session, query=request.query, url=request.url, result_limit=result_limit)
         return Begun(session, sequence, again)
+
+    async def _begun(self, session: str) -> bool:
+        async with answered():
+            return await self.session_log.get(session, subjects.REQUEST) is not None
 
     async def _written(self, session: str, record: RequestRecord) -> tuple[int, bool]:
         try:
@@ -169,9 +183,21 @@ class Sessions:
         log.info("session cancelled", session=session)
 
     async def check(self, session: str, caller: Caller) -> None:
-        """Raises SessionUnknown for a session that is not in the log, and for one of another's; BrokerUnavailable."""
-        if not may_follow(caller, await self.session_log.get(session, subjects.REQUEST)):
+        """Raises SessionUnknown for a session that is not in the log, and for one of another's.
+
+        Raises BrokerUnavailable after PATIENCE_S.
+        """
+        async with answered():
+            there = await self.session_log.get(session, subjects.REQUEST)
+        if not may_follow(caller, there):
             raise SessionUnknown
+
+    async def opened(self, session: str, after: int, caller: Caller) -> Following:
+        """`follow`, once it is known that it can: raises what `Following.check` does, or BrokerUnavailable in time."""
+        following = self.follow(session, after, caller=caller)
+        async with answered():
+            await following.check()
+        return following
 
     def follow(
         self, session: str, after: int = 0, turn: asyncio.Lock | None = None, *, caller: Caller | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 import structlog
 from starlette.responses import Response
@@ -12,6 +13,8 @@ from starlette.types import Receive, Scope, Send
 from libs.common.errors import PinstreamError
 from libs.common.tasks import end
 from services.gateway.server import ABORT
+
+PIECE_BYTES = 64 * 1024
 
 log = structlog.get_logger()
 
@@ -64,6 +67,21 @@ class Streamed(Response):
             await self.pieces.aclose()  # in the task that ran them, whose context they may hold
         async with asyncio.timeout(self.timeout_s):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def begun_with(first: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Pieces of which the first has been taken."""
+    async with aclosing(pieces):
+        if first:
+            yield first
+        async for piece in pieces:
+            yield piece
+
+
+async def sliced(body: bytes) -> AsyncGenerator[bytes, None]:
+    """A whole, in pieces."""
+    for at in range(0, len(body), PIECE_BYTES):
+        yield body[at : at + PIECE_BYTES]
 
 
 async def _nothing() -> AsyncGenerator[bytes, None]:

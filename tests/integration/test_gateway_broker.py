@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from websockets.asyncio.client import connect
 
@@ -19,6 +20,7 @@ from libs.common.bus import connect as broker_connection
 from libs.common.session_log import session_log
 from libs.common.settings import Settings
 from libs.common.streams import StreamSettings, set_up
+from tests.integration.event_source import EventClient
 from tests.integration.gateway_process import (
     GatewayProcess,
     ask,
@@ -29,6 +31,7 @@ from tests.integration.gateway_process import (
     receive_event,
     to_completed,
 )
+from tests.integration.rest_gateway import WANTED, begin, problem
 from tests.tcp_proxy import TcpProxy
 from tests.wait import POLL_S
 
@@ -132,3 +135,43 @@ async def test_followers_go_on_where_they_were_after_the_broker_was_away(broker:
             frames = await to_completed(client)
         assert [frame["sequence"] for frame in frames if frame["event"] == "video"] == sequences
         assert not [frame for frame in frames if frame["event"] == "error"]  # it was a matter of a moment
+
+
+async def test_over_http_an_absent_broker_is_told_in_time_and_an_event_source_may_come_back(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with (
+        TcpProxy(("127.0.0.1", broker.port)) as network,
+        broker_connection(Settings(nats_url=broker.url), "test") as bus,
+    ):
+        await set_up(bus, StreamSettings())
+        async with (
+            GatewayProcess(network.url, tmp_path) as gateway,
+            httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False, timeout=30) as client,
+        ):
+            session = await begin(client)
+            one = f"/v1/sessions/{session}"
+            await network.cut(hole=True)
+            started = time.monotonic()
+
+            async def events() -> EventClient:
+                async with EventClient(gateway.port, session) as source:
+                    assert await source.to_end() == []
+                return source
+
+            source, *refused = await asyncio.gather(
+                events(),
+                client.post("/v1/sessions", json=WANTED),
+                client.post("/v1/sessions", json=WANTED, headers={"Idempotency-Key": session}),
+                client.get(one),
+                client.get(f"{one}/videos"),
+                client.delete(one),
+            )
+            assert time.monotonic() - started < 15
+            for answer in refused:
+                assert problem(answer) == (503, "unavailable", None)
+                assert answer.headers["retry-after"] == "5"
+            assert source.status == 200 and source.retry_ms and source.retry_ms[0] >= 2500
+            await network.mend()
+            await gateway.ready()
+            assert (await client.get(one)).json()["state"] == "queued"
