@@ -75,7 +75,7 @@ def results() -> Iterator[dict[Cell, Result]]:
     others = [*LASTING_PAGE, *UNDISTURBED, *LASTING_HTML, *LASTING_FEED, *SOURCES, *BY_THE_PAGE, *PASSING]
     cells = list(dict.fromkeys([*long, *others]))
     with running_site() as site:
-        found = asyncio.run(run_all(site, cells, HANGS_S, {"feed": 10, "page": 6, "auto": 3}))
+        found = asyncio.run(run_all(site, cells, HANGS_S, {"feed": 8, "page": 4, "auto": 2}))
     yield {result.cell: result for result in found}
 
 
