@@ -118,6 +118,11 @@ def records_of(session: str) -> str:
     return f"$KV.{RESULTS_BUCKET}.{token(session)}.>"
 
 
+def videos_of(session: str) -> str:
+    """The records of a session's videos."""
+    return f"{record(session, VIDEO)}.*"
+
+
 def pace(lane: str) -> str:
     """Where the pace is kept of a lane of requests to a site."""
     return f"$KV.{PACE_BUCKET}.{token(lane)}"

@@ -14,6 +14,7 @@ from libs.common.session_log import session_log
 from libs.common.settings import load
 from libs.common.streams import await_streams
 from services.gateway.app import gateway_app
+from services.gateway.firebase.endpoint import FirebaseEndpoint
 from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
@@ -27,17 +28,19 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
     async with connect(settings, "gateway") as bus:
         await await_streams(bus)
         async with session_log(bus) as log, storage(log, settings.storage_check_s) as stored:
-            endpoint = WebSocketEndpoint(Sessions(log, settings.session_deadline_s), stored, settings)
+            sessions = Sessions(log, settings.session_deadline_s)
+            endpoint = WebSocketEndpoint(sessions, stored, settings)
+            firebase = FirebaseEndpoint(sessions, stored, settings)
             checks = {
                 "running": lambda: not stop.is_set(),
                 "tail": lambda: log.tail.alive,
                 "storage": lambda: stored.storing,
             }
-            async with client_server(gateway_app(endpoint, checks), sock, settings.drain_timeout_s):
+            async with client_server(gateway_app(endpoint, checks, firebase), sock, settings.drain_timeout_s):
                 host, port = sock.getsockname()[:2]
                 structlog.get_logger().info("listening", url=f"ws://{host}:{port}/ws")
                 await stop.wait()
-                await endpoint.drain()
+                await asyncio.gather(endpoint.drain(), firebase.drain())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from libs.common.health import Checks, health_routes
+from services.gateway.firebase.endpoint import FirebaseEndpoint
 from services.gateway.websocket import WebSocketEndpoint
 
 STATIC = Path(__file__).parent / "static"
@@ -21,13 +22,14 @@ async def page(_request: Request) -> Response:
     return FileResponse(STATIC / "index.html")
 
 
-def gateway_app(endpoint: WebSocketEndpoint, checks: Checks) -> Starlette:
-    """`/` the page, `/ws` the protocol, `/healthz` and `/readyz`."""
+def gateway_app(endpoint: WebSocketEndpoint, checks: Checks, firebase: FirebaseEndpoint | None = None) -> Starlette:
+    """`/` the page, `/ws` the protocol, `/.ws` and `….json` Firebase's, `/healthz` and `/readyz`."""
     return Starlette(
         routes=[
             Route("/", page),
             Mount("/static", StaticFiles(directory=STATIC)),
             WebSocketRoute("/ws", endpoint.__call__),
             *health_routes(checks),
+            *([] if firebase is None else firebase.routes),
         ]
     )

@@ -7,7 +7,13 @@ from typing import Any
 
 import msgspec
 
+from libs.common.errors import PinstreamError
+
 SCOPE_KEY = "pinstream.caller"
+
+
+class TokenRefused(PinstreamError):
+    """That is no valid key, token or ticket."""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):

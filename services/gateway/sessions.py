@@ -49,12 +49,14 @@ class Sessions:
         filters: Filters | None = None,
         scope: str | None = None,
         caller: Caller = ANONYMOUS,
+        keyed: str | None = None,
     ) -> Begun:
         """Writes the request to the log, then hands it to the crawlers; with a `url` the query is empty.
 
-        Raises BrokerUnavailable or StreamFull.
+        `keyed` is an id that is its caller's for this one request: a session of it is begun once, however often it is
+        asked for. Raises BrokerUnavailable or StreamFull.
         """
-        session = secrets.token_hex(16)
+        session = keyed or secrets.token_hex(16)
         request = SearchRequest(
             session=session,
             query=query.strip(),
@@ -74,7 +76,7 @@ class Sessions:
                         subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
                     )
         except (BrokerUnavailable, PublishRefused, TimeoutError) as error:
-            if sequence:
+            if sequence and not keyed:  # what has a key is asked for again
                 await self._never_began(session)
             if isinstance(error, TimeoutError):
                 raise BrokerUnavailable(f"nothing was stored within {PATIENCE_S:g} s") from error
@@ -85,7 +87,7 @@ class Sessions:
     async def _written(self, session: str, record: RequestRecord) -> int:
         try:
             return await self.session_log.create(session, subjects.REQUEST, record, patience_s=PATIENCE_S)
-        except AlreadyExists:  # nobody else has this id: the first try was stored, and its acknowledgement lost
+        except AlreadyExists:  # asked for before, or the first try was stored and its acknowledgement lost
             there = await self.session_log.get(session, subjects.REQUEST)
             if there is None:
                 raise BrokerUnavailable("the request was stored and cannot be read yet") from None
