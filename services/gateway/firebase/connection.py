@@ -204,8 +204,8 @@ class Connection:
 
     async def _check_tokens(self) -> None:
         """Until one of them is no longer good, of which the client is told and then closed: it comes with a new one."""
-        while (kind := self.identity.revoked()) is None:
-            await asyncio.sleep(self.check_s)  # noqa: ASYNC110 - it is a clock that ends them
+        while (kind := self.identity.revoked()) is None:  # noqa: ASYNC110 - a clock ends them
+            await asyncio.sleep(self.check_s)
         await self.sender.data({"a": REVOKED[kind], "b": {"s": "expired_token", "d": EXPIRED}})
         await self.sender.close(TRY_AGAIN, "a token is no longer good")
 
