@@ -1,4 +1,4 @@
-"""A gateway in this process that speaks Firebase's protocols, and a client of the one over WebSocket, frame by frame."""
+"""A gateway in this process that speaks Firebase's protocols, and a client of the WebSocket's, frame by frame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from libs.common import subjects
-from libs.common.errors import PinstreamError
 from libs.common.health import listen
 from libs.common.messages import RequestRecord, SearchRequest
 from libs.common.session_log import SessionLog

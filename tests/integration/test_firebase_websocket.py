@@ -324,26 +324,26 @@ async def test_tokens_say_whose_sessions_are_seen(log: SessionLog, session: str)
     names = Names(**{"token-of-mia": "mia", "key.of.noa": "noa"})
     await begin(log, session, owner="mia")
     path = f"/sessions/{session}/status/state"
-    async with firebase_gateway(log, names, keep_alive_s=0.05) as gateway:
-        async with wire(gateway, "v=5&ac=token-of-mia&ns=pvd") as client:
-            assert await value_of(client, path) is None
-            assert await client.ask("appcheck", token="token-of-mia") == {"s": "ok", "d": ""}
-            assert await value_of(client, path) == "queued"
-            assert await client.ask("auth", cred="key.of.noa") == {"s": "ok", "d": {"auth": {"uid": "noa"}}}
-            assert await value_of(client, path) is None
-            assert await client.ask("unauth") == {"s": "ok", "d": ""}
-            assert await value_of(client, path) == "queued"
-            assert await client.ask("unappeck") == {"s": "ok", "d": ""}
-            assert await value_of(client, path) is None
-            assert await client.ask("gauth", cred="owner") == {"s": "ok", "d": {}}  # of an SDK without a credential
-            assert (await client.ask("gauth", cred="bad"))["s"] == "invalid_token"
-            assert (await client.ask("gauth"))["s"] == "invalid_token"
-            assert (await client.ask("gauth", cred="token-of-mia"))["s"] == "ok"
-            del names.known["token-of-mia"]
-            revoked = await client.data()
-            assert (revoked["a"], revoked["b"]["s"]) == ("ac", "expired_token")
-            with pytest.raises(ConnectionClosed):
-                await client.data()
+    address = "v=5&ac=token-of-mia&ns=pvd"
+    async with firebase_gateway(log, names, keep_alive_s=0.05) as gateway, wire(gateway, address) as client:
+        assert await value_of(client, path) is None
+        assert await client.ask("appcheck", token="token-of-mia") == {"s": "ok", "d": ""}
+        assert await value_of(client, path) == "queued"
+        assert await client.ask("auth", cred="key.of.noa") == {"s": "ok", "d": {"auth": {"uid": "noa"}}}
+        assert await value_of(client, path) is None
+        assert await client.ask("unauth") == {"s": "ok", "d": ""}
+        assert await value_of(client, path) == "queued"
+        assert await client.ask("unappeck") == {"s": "ok", "d": ""}
+        assert await value_of(client, path) is None
+        assert await client.ask("gauth", cred="owner") == {"s": "ok", "d": {}}  # of an SDK without a credential
+        assert (await client.ask("gauth", cred="bad"))["s"] == "invalid_token"
+        assert (await client.ask("gauth"))["s"] == "invalid_token"
+        assert (await client.ask("gauth", cred="token-of-mia"))["s"] == "ok"
+        del names.known["token-of-mia"]
+        revoked = await client.data()
+        assert (revoked["a"], revoked["b"]["s"]) == ("ac", "expired_token")
+        with pytest.raises(ConnectionClosed):
+            await client.data()
 
 
 async def test_a_gateway_without_keys_takes_no_tokens(client: WireClient) -> None:

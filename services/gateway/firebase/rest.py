@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common.errors import BrokerUnavailable
 from services.gateway.callers import TokenRefused, caller_of
@@ -52,6 +52,7 @@ class Rest:
         self.authenticator = authenticator
         self.keep_alive_s = keep_alive_s
         self.over = asyncio.Event()
+        self.streams = 0  # under way
 
     async def __call__(self, request: Request) -> ASGIApp:
         """One request."""
@@ -97,7 +98,7 @@ class Rest:
             watch = Watch(self.sessions, place, query, identity.caller, patient=streamed)
         if streamed:
             send_timeout_s = self.settings.send_timeout_s
-            return EventStream(watch, value, identity, self.over, self.keep_alive_s, send_timeout_s)
+            return self._counted(EventStream(watch, value, identity, self.over, self.keep_alive_s, send_timeout_s))
         shallow = request.query_params.get("shallow") == "true"
         if shallow and query != ALL:
             raise QueryRefused("shallow and other query parameters exclude each other")
@@ -114,6 +115,16 @@ class Rest:
             return _json(msgspec.json.decode(text), request, headers=headers)
         first = await anext(pieces)
         return ValueAnswer(first, pieces, headers, self.settings.send_timeout_s)
+
+    def _counted(self, stream: EventStream) -> ASGIApp:
+        async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+            self.streams += 1
+            try:
+                await stream(scope, receive, send)
+            finally:
+                self.streams -= 1
+
+        return counted
 
 
 async def _etag(watch: Watch | None, value: Any) -> str:
