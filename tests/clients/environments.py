@@ -22,7 +22,7 @@ INSTALL_S = 900
 
 @cache
 def node() -> str:
-    """The program `node`, with `firebase` and `firebase-admin` in tests/clients/node; skips where they cannot be had."""
+    """The program `node`, with npm's `firebase` and `firebase-admin` beside it; skips where they cannot be had."""
     program, npm = shutil.which("node"), shutil.which("npm")
     if program is None or npm is None:
         pytest.skip("Node.js and npm are not installed; scripts/install does it where apt is")

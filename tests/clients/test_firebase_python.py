@@ -29,7 +29,7 @@ class Tree:
                 continue
             if line["path"] == "/":
                 self.wholes += 1
-                self.children = line["data"] or {}
+                self.children = dict(line["data"] or {})
             else:
                 key = line["path"].removeprefix("/")
                 assert key not in self.children, f"{key} is told twice"
@@ -44,7 +44,9 @@ async def test_a_stream_has_each_video_once_across_a_restart(origin: Origin, log
         clients = (one, other)
 
         async def all_have(count: int) -> None:
-            have = lambda: all(len(Tree(each).children) >= count for each in clients)  # noqa: E731
+            def have() -> bool:
+                return all(len(Tree(each).children) >= count for each in clients)
+
             await wait_until(have, f"{count} children", SEEN_S)
 
         for client in clients:
