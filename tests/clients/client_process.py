@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 from tests.clients.environments import NODE, PYTHON, node, python
 from tests.wait import wait_until
 
-SDKS = {"firebase": "firebase", "appcheck": "firebase", "emulator": "firebase", "admin": "firebase-admin"}
 SEEN_S = 30.0  # a client comes back after a second or three, and the machine may be busy
 
 
@@ -53,9 +53,10 @@ class ClientProcess:
 
 
 @asynccontextmanager
-async def _running(*command: str) -> AsyncIterator[ClientProcess]:
-    limit = 64 * 1024 * 1024
-    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=limit)
+async def _running(*command: str, **environ: str) -> AsyncIterator[ClientProcess]:
+    limit = 64 * 1024 * 1024  # of a line: a whole session may stand in one
+    environment = {**os.environ, **environ}
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=limit, env=environment)
     client = ClientProcess(process)
     reading = asyncio.create_task(client.read(), name="client")
     try:
@@ -68,11 +69,13 @@ async def _running(*command: str) -> AsyncIterator[ClientProcess]:
         await reading
 
 
-def node_client(kind: str, origin: str, token: str | None = None) -> Any:
+def node_client(
+    kind: str, origin: str, token: str | None = None, **environ: str
+) -> AbstractAsyncContextManager[ClientProcess]:
     """npm `firebase` (`firebase`, `appcheck`, `emulator`) or `firebase-admin` (`admin`)."""
-    return _running(node(), str(NODE / "client.mjs"), kind, origin, *([] if token is None else [token]))
+    return _running(node(), str(NODE / "client.mjs"), kind, origin, *([] if token is None else [token]), **environ)
 
 
-def python_client(kind: str, origin: str) -> Any:
+def python_client(kind: str, origin: str) -> AbstractAsyncContextManager[ClientProcess]:
     """PyPI `firebase-admin` (`admin`) or `pyrebase4` (`pyrebase`)."""
     return _running(python(), str(PYTHON / "client.py"), kind, origin)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from libs.common.session_log import SessionLog
 from services.gateway.firebase.tree import key_of
 from tests.clients.client_process import SEEN_S, ClientProcess, node_client
 from tests.clients.conftest import Origin, Spare
+from tests.clients.tls_front import tls_front
 from tests.integration.firebase_gateway import Names, begin, firebase_gateway
 from tests.integration.gateway_process import finish, give, give_many
 from tests.wait import wait_until
@@ -100,16 +103,18 @@ async def test_queries_select_by_key(spare: Spare, log: SessionLog, session: str
 
 
 async def test_tokens_come_in_the_ways_of_the_sdk_and_stay_out_of_the_log(
-    log: SessionLog, session: str, capfd: pytest.CaptureFixture[str]
+    log: SessionLog, session: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await begin(log, session, owner="mia")
     claims = "eyJhbGciOiJub25lIn0.eyJ1aWQiOiJhIiwiaWF0IjoxNzAwMDAwMDAwfQ."
-    given = (("appcheck", "our-secret-key"), ("emulator", claims), ("admin", "our-secret-token"))
-    async with firebase_gateway(log, Names(**{token: "mia" for _, token in given})) as gateway:
-        for kind, token in given:
-            async with node_client(kind, gateway.url, token) as client:
-                assert await client.ask("get", "got", path=f"sessions/{session}/status/state") == "queued"
+    given = {"appcheck": "our-secret-key", "emulator": claims, "admin": "our-secret-token"}
+    names = Names(**dict.fromkeys(given.values(), "mia"))
+    async with firebase_gateway(log, names) as gateway, tls_front(gateway.address, tmp_path) as (secure, authority):
+        for kind, token in given.items():
+            origin = secure if kind == "admin" else gateway.url
+            async with node_client(kind, origin, token, NODE_EXTRA_CA_CERTS=authority) as client:
+                assert await client.ask("get", "got", path=f"sessions/{session}/status/state") == "queued", kind
         async with node_client("admin", gateway.url) as client:
             assert await client.ask("get", "got", path=f"sessions/{session}/status/state") is None
     said = "".join(capfd.readouterr())
-    assert not [token for _, token in given if token in said]
+    assert not [token for token in given.values() if token in said]
