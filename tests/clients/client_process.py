@@ -60,7 +60,8 @@ async def _running(*command: str, **environ: str) -> AsyncIterator[ClientProcess
     client = ClientProcess(process)
     reading = asyncio.create_task(client.read(), name="client")
     try:
-        await wait_until(lambda: client.of("ready"), f"{command[1]} is ready", 60)
+        await wait_until(lambda: client.of("ready") or reading.done(), f"{command[1]} is ready", 60)
+        assert not reading.done(), f"{command[1]} ended at once; what it said is above"
         yield client
     finally:
         with suppress(ProcessLookupError):
