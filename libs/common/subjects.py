@@ -146,6 +146,11 @@ def _owner(owner: str) -> str:
     return f"owner-{blake2b(owner.encode(), digest_size=16).hexdigest()}"
 
 
+def videos_of(session: str) -> str:
+    """The records of a session's videos."""
+    return f"{record(session, VIDEO)}.*"
+
+
 def pace(lane: str) -> str:
     """Where the pace is kept of a lane of requests to a site."""
     return f"$KV.{PACE_BUCKET}.{token(lane)}"

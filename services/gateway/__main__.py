@@ -16,6 +16,7 @@ from libs.common.streams import await_streams
 from services.gateway.access_settings import check_exposure
 from services.gateway.app import gateway_app
 from services.gateway.certificate import certificate_of
+from services.gateway.firebase.endpoint import FirebaseEndpoint
 from services.gateway.rest import Rest
 from services.gateway.security import security
 from services.gateway.server import client_server
@@ -39,18 +40,19 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         ):
             sessions = Sessions(log, settings.session_deadline_s, limits=secure.limits)
             endpoint, rest = WebSocketEndpoint(sessions, stored, settings), Rest(sessions, stored, settings)
+            firebase = FirebaseEndpoint(sessions, stored, settings, secure.access)
             checks = {
                 "running": lambda: not stop.is_set(),
                 "tail": lambda: log.tail.alive and secure.access.keyring.tail.alive,
                 "storage": lambda: stored.storing,
             }
-            app, proxies = gateway_app(endpoint, rest, checks, secure), settings.trusted_proxies
+            app, proxies = gateway_app(endpoint, rest, checks, firebase, secure), settings.trusted_proxies
             async with client_server(app, sock, settings.drain_timeout_s, certificate=certificate, proxies=proxies):
                 host, port = sock.getsockname()[:2]
                 scheme = "ws" if certificate is None else "wss"
                 structlog.get_logger().info("listening", url=f"{scheme}://{host}:{port}/ws")
                 await stop.wait()
-                await asyncio.gather(endpoint.drain(), rest.drain())
+                await asyncio.gather(endpoint.drain(), rest.drain(), firebase.drain())
 
 
 if __name__ == "__main__":

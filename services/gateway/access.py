@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from services.gateway.tickets import TICKET, Tickets
 from services.gateway.tokens import Tokens, tokens
 
 BEARER = "pinstream.bearer."  # begins the subprotocol of a client that cannot set a header
+PLACEHOLDER = "owner"  # what Firebase's SDKs send to an emulator where they have no credential: it says nothing
 NEEDED = "a key is needed: Authorization: Bearer <key>, or a ticket; see docs/access.md"
 
 Scope = MutableMapping[str, Any]
@@ -49,6 +51,12 @@ class Access:
             raise TokenRefused
         return await self.tokens.caller(token)
 
+    def valid(self, caller: Caller) -> bool:
+        """Whether what a caller came with is still good."""
+        return (caller.key is None or self.keyring.valid(caller.key)) and (
+            caller.until is None or caller.until > time.time()
+        )
+
     async def caller(self, scope: Scope) -> Caller:
         """Whose an ASGI connection is. What it came with no longer stands in its address and subprotocols after."""
         token = _taken(scope)
@@ -64,7 +72,8 @@ def _taken(scope: Scope) -> str | None:
             scheme, _, given = text.partition(" ")
             if scheme.lower() != "bearer" or not given.strip():
                 raise TokenRefused("the header Authorization has to be: Bearer <key>")
-            found.add(given.strip())
+            if given.strip() != PLACEHOLDER:
+                found.add(given.strip())
         elif name == b"x-api-key":
             found.add(text)
     if "subprotocols" in scope:

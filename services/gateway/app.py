@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 from libs.common.health import Checks, health_routes
 from services.gateway.documents import document_routes
+from services.gateway.firebase.endpoint import FirebaseEndpoint
 from services.gateway.headers import SecureHeaders
 from services.gateway.rest import Rest
 from services.gateway.security import Security
@@ -27,10 +28,16 @@ async def page(_request: Request) -> Response:
     return FileResponse(STATIC / "index.html")
 
 
-def gateway_app(endpoint: WebSocketEndpoint, rest: Rest, checks: Checks, security: Security | None = None) -> Starlette:
+def gateway_app(
+    endpoint: WebSocketEndpoint,
+    rest: Rest,
+    checks: Checks,
+    firebase: FirebaseEndpoint | None = None,
+    security: Security | None = None,
+) -> Starlette:
     """`/` the page, `/ws` the protocol, `/v1` REST and tickets, `/docs` and what it shows, `/healthz` and `/readyz`.
 
-    Without `security` all are anonymous.
+    `/.ws` and `….json` are Firebase's. Without `security` all are anonymous.
     """
     return Starlette(
         middleware=[Middleware(SecureHeaders)] if security is None else security.middleware,
@@ -42,5 +49,6 @@ def gateway_app(endpoint: WebSocketEndpoint, rest: Rest, checks: Checks, securit
             Mount("/v1", rest.app),
             *document_routes(),
             *health_routes(checks),
+            *([] if firebase is None else firebase.routes),
         ],
     )

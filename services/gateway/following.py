@@ -154,7 +154,7 @@ class Following:
                     for frame in self._frames(record):
                         yield Step(frame, record.headers)
                 if state.complete:
-                    yield Step(self._completed(record), record.headers)
+                    yield Step(self.completed, record.headers)
                     return
 
     def _frames(self, record: Record) -> list[AnyFrame]:
@@ -163,13 +163,15 @@ class Following:
             return [VideoFrame(session_id=self.session, sequence=record.sequence, video=message.video)]
         return [] if self.state.complete else [self.progress]
 
-    def _completed(self, record: Record) -> Completed:
+    @property
+    def completed(self) -> Completed:
+        """How the session ended, once it is complete."""
         state, crawled = self.state, self.state.crawled
         assert crawled is not None, "a session completes by its crawled record"
         first = None if state.first_video_at is None else round(state.first_video_at - state.requested_at, 3)
         return Completed(
             session_id=self.session,
-            sequence=state.completed_at or record.sequence,
+            sequence=state.completed_at or state.sequence,
             reason=state.reason or crawled.reason,
             message=crawled.message,
             summary=Summary(

@@ -19,6 +19,8 @@ from services.gateway.origins import cross_origin
 from services.gateway.places import Places, places
 from services.gateway.settings import GatewaySettings
 
+LATE = ("/.ws", "/.json", "/sessions", "/requests")  # Firebase's
+
 
 class Security(NamedTuple):
     """Use `security`. `late` are beginnings of paths whose clients give their token after they have connected."""
@@ -28,7 +30,7 @@ class Security(NamedTuple):
     limits: Limits
     crowd: Crowd
     places: Places
-    late: tuple[str, ...] = ()
+    late: tuple[str, ...] = LATE
 
     @property
     def middleware(self) -> list[Middleware]:

@@ -31,15 +31,22 @@ class Sender:
 
     async def send(self, frame: AnyFrame) -> None:
         """Returns when the client has room for the next one. Raises WebSocketDisconnect or RuntimeError."""
+        await self.send_text(encode_frame(frame))
+
+    async def send_text(self, text: str) -> None:
+        """Likewise."""
         async with self._turn:  # outside of the time-out: a hundred sessions may wait for one slow client
-            if self.stuck.is_set():
-                return
-            try:
-                async with asyncio.timeout(self.timeout_s):
-                    await self.websocket.send_text(encode_frame(frame))
-            except TimeoutError:
-                log.warning("client too slow", timeout_s=self.timeout_s)
-                self.stuck.set()
+            await self._put(text)
+
+    async def _put(self, text: str) -> None:
+        if self.stuck.is_set():
+            return
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await self.websocket.send_text(text)
+        except TimeoutError:
+            log.warning("client too slow", timeout_s=self.timeout_s)
+            self.stuck.set()
 
     async def close(self, code: int, reason: str) -> None:
         """Closes the connection, once; the client may come back and resume."""

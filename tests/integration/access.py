@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from libs.common.health import listen
 from libs.common.session_log import SessionLog
 from services.gateway.app import gateway_app
+from services.gateway.firebase.endpoint import FirebaseEndpoint
 from services.gateway.rest import Rest
 from services.gateway.security import Security, security
 from services.gateway.server import client_server
@@ -35,10 +36,11 @@ class GuardedGateway:
         sessions = Sessions(log, 600.0, limits=security.limits)
         storage = Storage(log, 2.0)
         self.endpoint, self.rest = WebSocketEndpoint(sessions, storage, settings), Rest(sessions, storage, settings)
+        self.firebase = FirebaseEndpoint(sessions, storage, settings, self.access)
         self.sock = listen("127.0.0.1", 0)
         self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"
         self.url = f"ws://{self.address}/ws"
-        app = gateway_app(self.endpoint, self.rest, {}, security)
+        app = gateway_app(self.endpoint, self.rest, {}, self.firebase, security)
         self.server = client_server(app, self.sock, 5.0, proxies=settings.trusted_proxies)
 
     def client(self, key: str | None = None, **more: Any) -> connect:

@@ -39,7 +39,7 @@ class EventClient:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
         self.reader, self.writer = await asyncio.open_connection(sock=sock, limit=self.held_bytes or 2**16)
-        lines = [f"GET {self.path} HTTP/1.1", "Host: test", "Accept: text/event-stream"]
+        lines = [f"GET {self.path} HTTP/1.1", "Host: localhost", "Accept: text/event-stream"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         self.writer.write("\r\n".join([*lines, "", ""]).encode())
         status, *headers = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")

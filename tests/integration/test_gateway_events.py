@@ -197,7 +197,7 @@ async def test_an_event_source_goes_on_through_restarts_and_stops_at_the_end(
         browser = await browsers.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         running.push_async_callback(browser.close)
         page = await browser.new_page()
-        await page.goto(f"http://{process.address}/healthz")
+        await page.goto(f"http://{process.address}/docs")
         session = await begun_at(process)
         await page.evaluate(FOLLOW, [session])
         given = [await give(log, session, n) for n in range(5)]

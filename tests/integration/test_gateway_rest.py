@@ -114,8 +114,10 @@ async def test_a_session_of_anothers_is_not_there(gateway: RestGateway, log: Ses
         await give(log, session, 1)
         one = f"/v1/sessions/{session}"
         for other in (bob, nobody):
-            for path in (one, f"{one}/videos", f"{one}/videos?after=1", f"{one}/events", f"{one}/events?after=1"):
-                assert problem(await other.get(path)) == (404, "unknown_session", "session_id")
+            for path in (one, f"{one}/videos", f"{one}/events", f"{one}/events?after=1", f"{one}/videos?after=1"):
+                told = problem(await other.get(path))
+                assert told == problem(await other.get(path.replace(session, "0" * 32)))
+                assert told in ((404, "unknown_session", "session_id"), (410, "expired", "session_id"))
             assert problem(await other.delete(one)) == (404, "unknown_session", "session_id")
         assert (await ann.get(one)).json()["state"] == "queued"
         assert len((await ann.get(f"{one}/videos")).json()["videos"]) == 1

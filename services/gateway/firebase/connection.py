@@ -1,0 +1,224 @@
+"""One client over the WebSocket: its requests come in, the values and changes that it listens to go out."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from libs.common.errors import BrokerUnavailable
+from services.gateway.callers import TokenRefused, caller_of
+from services.gateway.firebase.hashes import hash_of
+from services.gateway.firebase.identity import APP_CHECK, AUTH, EXPIRED, Authenticator, Identity
+from services.gateway.firebase.listening import Listener, Listeners
+from services.gateway.firebase.query import QueryRefused, query_of
+from services.gateway.firebase.requests import RequestRefused, Requests, Unavailable
+from services.gateway.firebase.tree import REQUESTS, PermissionDenied, dig, path_of, place_of
+from services.gateway.firebase.watch import Watch
+from services.gateway.firebase.wire import BadFrame, Inbox, MessageSender
+from services.gateway.sessions import Sessions
+from services.gateway.settings import GatewaySettings
+
+INTERNAL_ERROR, TOO_BIG, TRY_AGAIN = 1011, 1009, 1013
+VERSION = "5"
+PATH_NEEDED = "b.p has to be a path"
+REVOKED = {AUTH: "ac", APP_CHECK: "apc"}
+
+log = structlog.get_logger()
+
+
+class Refused(Exception):
+    """The answer to a request that is not carried out: its status and a sentence."""
+
+    def __init__(self, status: str, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class Connection:
+    """Its requests one after the other, and a task for each place that it listens to."""
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        sessions: Sessions,
+        requests: Requests,
+        settings: GatewaySettings,
+        authenticator: Authenticator,
+        check_s: float,
+    ) -> None:
+        self.websocket = websocket
+        self.sessions, self.requests = sessions, requests
+        self.identity = Identity(caller_of(websocket.scope), authenticator)
+        self.check_s = check_s
+        self.sender = MessageSender(websocket, settings.send_timeout_s)
+        self.listeners = Listeners(self.sender, settings.sessions_per_connection)
+        self._inbox = Inbox()
+
+    async def serve(self) -> None:
+        """Until the client leaves or is closed."""
+        host = self.websocket.headers.get("host", "")
+        hello = {"ts": int(time.time() * 1000), "v": VERSION, "h": host, "s": secrets.token_hex(8)}
+        await self.sender.control("h", hello)
+        tasks = [
+            asyncio.create_task(work, name=name)
+            for work, name in (
+                (self._receive(), "receive"),
+                (self.sender.stuck.wait(), "stuck"),
+                (self._check_tokens(), "check tokens"),
+                (self.listeners.failed.wait(), "listeners"),
+            )
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.listeners.end()
+        if self.sender.stuck.is_set():
+            await self.sender.close(TRY_AGAIN, "too slow")
+        elif self.listeners.failed.is_set():
+            await self.sender.close(INTERNAL_ERROR, "internal error")
+
+    async def _receive(self) -> None:
+        try:
+            while True:
+                received = await self.websocket.receive()
+                if received["type"] == "websocket.disconnect":
+                    return
+                message = self._inbox.take(received.get("text") or "")
+                if message is not None and message["t"] == "c":
+                    if message["d"].get("t") == "p":
+                        await self.sender.control("o", {})
+                elif message is not None:
+                    await self._answer(message["d"])
+        except BadFrame as error:
+            log.info("a client does not speak the protocol", error=str(error))
+            await self.sender.control("e", str(error))
+            await self.sender.close(TOO_BIG, "no message of the protocol")
+        except (WebSocketDisconnect, RuntimeError) as error:
+            if not self.sender.closing and not isinstance(error, WebSocketDisconnect):
+                raise  # Starlette's word for a send or receive after the close is RuntimeError
+
+    async def _answer(self, request: dict[str, Any]) -> None:
+        number, action, body = request.get("r"), request.get("a"), request.get("b")
+        body = body if isinstance(body, dict) else {}
+        try:
+            data = await self._carry_out(number, action, body)
+            status = "ok"
+        except PermissionDenied as error:
+            status, data = "permission_denied", str(error)
+        except QueryRefused as error:
+            status, data = "invalid_query", str(error)
+        except RequestRefused as error:
+            status, data = "invalid_request", str(error)
+        except (Unavailable, BrokerUnavailable) as error:
+            status, data = "unavailable", str(error)
+        except TokenRefused as error:
+            status, data = "invalid_token", str(error)
+        except Refused as error:
+            status, data = error.status, str(error)
+        if data is not None:
+            await self.sender.data({"r": number, "b": {"s": status, "d": data}})
+
+    async def _carry_out(self, number: Any, action: Any, body: dict[str, Any]) -> Any:
+        """The data of the answer, or None where it answers itself."""
+        match action:
+            case "s" | "oc":
+                return ""
+            case "q" | "g":
+                await (self._listen if action == "q" else self._get)(number, body)
+                return None
+            case "n":
+                self.listeners.leave(_path(body), body.get("t"))
+                return ""
+            case "p":
+                return await self._put(body)
+            case "m" | "o" | "om":
+                raise PermissionDenied
+            case "auth" | "gauth" | "appcheck" | "unauth" | "unappeck":
+                return await self._identify(action, body)
+        raise Refused("unknown_action", "that is not done here")
+
+    async def _identify(self, action: str, body: dict[str, Any]) -> Any:
+        match action:
+            case "unauth" | "unappeck":
+                self.identity.drop(AUTH if action == "unauth" else APP_CHECK)
+            case "appcheck":
+                await self.identity.take(APP_CHECK, _token(body, "token"))
+            case _:
+                await self.identity.take(AUTH, _token(body, "cred"))
+                owner = self.identity.caller.owner
+                return {"auth": {"uid": owner}} if owner else {}
+        return ""
+
+    async def _listen(self, number: Any, body: dict[str, Any]) -> None:
+        path, tag, hash_ = _path(body), body.get("t"), body.get("h") or ""
+        query, place = query_of(body.get("q")), place_of(path)
+        if self.listeners.full:
+            raise Refused("too_many_listens", "this connection listens to too many places")
+        if place is None or place.request:
+            value = None
+            if place is not None:
+                query.check(place.path)
+                value = dig(await self.requests.value(place.name, self.identity.caller), place.path)
+            self.listeners.note(Listener(path, tag, place))
+            if not hash_ or hash_of(value) != hash_:
+                await self.listeners.push(path, tag, value)
+            await self.sender.data({"r": number, "b": {"s": "ok", "d": {}}})
+            return
+        query.check(place.path)
+        watch = Watch(self.sessions, place, query, self.identity.caller, self.listeners.turn, patient=True)
+        self.listeners.start(Listener(path, tag, place, body.get("q")), watch, number, hash_)
+
+    async def _get(self, number: Any, body: dict[str, Any]) -> None:
+        query, place = query_of(body.get("q")), place_of(_path(body))
+        before = f'{{"t":"d","d":{{"r":{msgspec.json.encode(number).decode()},"b":{{"s":"ok","d":'
+        if place is None or place.request:
+            value = await self.requests.value(place.name, self.identity.caller) if place else None
+            await self.sender.data({"r": number, "b": {"s": "ok", "d": dig(value, place.path if place else ())}})
+            return
+        query.check(place.path)
+        watch = Watch(self.sessions, place, query, self.identity.caller)
+        async with self.listeners.reading:
+            await self.sender.send_pieces(before, watch.pieces(), "}}}", watch.most_pieces)
+
+    async def _put(self, body: dict[str, Any]) -> str:
+        """A push to `/requests`; nothing else can be written."""
+        path = path_of(_path(body))
+        if len(path) != 2 or path[0] != REQUESTS or "h" in body:
+            raise PermissionDenied
+        value = await self.requests.put(path[1], body.get("d"), self.identity.caller)
+        for listener in self.listeners.at_request(path[1]):
+            assert listener.place is not None
+            await self.listeners.push(listener.path, listener.tag, dig(value, listener.place.path))
+        return ""
+
+    async def _check_tokens(self) -> None:
+        """Until one of them is no longer good, of which the client is told and then closed: it comes with a new one."""
+        while (kind := self.identity.revoked()) is None:  # noqa: ASYNC110 - a clock ends them
+            await asyncio.sleep(self.check_s)
+        await self.sender.data({"a": REVOKED[kind], "b": {"s": "expired_token", "d": EXPIRED}})
+        await self.sender.close(TRY_AGAIN, "a token is no longer good")
+
+
+def _path(body: dict[str, Any]) -> str:
+    path = body.get("p")
+    if not isinstance(path, str):
+        raise Refused("invalid_request", PATH_NEEDED)
+    return path
+
+
+def _token(body: dict[str, Any], name: str) -> str:
+    token = body.get(name)
+    if not isinstance(token, str):
+        raise TokenRefused
+    return token

@@ -1,0 +1,150 @@
+"""`/requests`: what is pushed there begins a session, whose id is then found under the same key.
+
+The id is derived from the caller and the push id, so nothing is remembered but the session: the same push, sent again
+after a lost connection and through any gateway, is the same session.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from libs.common import subjects
+from libs.common.errors import BrokerUnavailable, PinstreamError, PublishRefused
+from libs.common.frames import InitiateExtraction
+from libs.common.messages import RequestRecord, SearchRequest
+from services.gateway.callers import Caller
+from services.gateway.filters import filters_of
+from services.gateway.firebase.tree import PermissionDenied, node
+from services.gateway.idempotency import KeyReused
+from services.gateway.limits import Limited
+from services.gateway.operations import InvalidOperation, parse_operation
+from services.gateway.sessions import Sessions
+from services.gateway.settings import GatewaySettings
+from services.gateway.storage import Storage, trouble_of
+
+PUSH_ID = re.compile(r"[-0-9A-Z_a-z]{20}")
+ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"  # in the order of keys
+OPERATION = "initiate_extraction"
+
+
+class RequestRefused(PinstreamError):
+    """What was pushed asks for nothing that can be searched."""
+
+
+class Unavailable(PinstreamError):
+    """Nothing can be begun now; try again."""
+
+
+class Requests:
+    """Begins sessions, and tells which one a push began."""
+
+    def __init__(self, sessions: Sessions, storage: Storage, settings: GatewaySettings) -> None:
+        self.sessions, self.storage = sessions, storage
+        self.site = settings.site_url
+        self.draining = False
+
+    async def put(self, push_id: str, value: Any, caller: Caller) -> dict[str, Any]:
+        """Begins the session that `value` asks for; returns what is under `/requests/<push_id>` from now on.
+
+        Raises RequestRefused, PermissionDenied where something else is there, or Unavailable.
+        """
+        if not PUSH_ID.fullmatch(push_id) or not isinstance(value, dict):
+            raise PermissionDenied
+        wanted = self._wanted(value)
+        if self.draining:
+            raise Unavailable("this gateway is about to stop; try again")
+        session = session_of(caller, push_id)
+        try:
+            there = await self._request(session)
+            if there is not None and _asked(there) != _asked_for(wanted, caller):
+                raise PermissionDenied("another request is there; push a new one")
+            if there is None or await self.sessions.session_log.get(session, subjects.CRAWLED) is None:
+                parameters = wanted.parameters
+                await self.sessions.begin(
+                    parameters.search_query or "",
+                    parameters.result_limit,
+                    url=parameters.url,
+                    filters=filters_of(parameters.filters),
+                    scope=parameters.scope,
+                    caller=caller,
+                    keyed=session,
+                )
+                there = await self._request(session)
+        except KeyReused as error:
+            raise PermissionDenied("another request is there; push a new one") from error
+        except Limited as error:
+            raise Unavailable(f"{error}; try again in {error.retry_after_s:g} s") from error
+        except (BrokerUnavailable, PublishRefused) as error:
+            connected = self.sessions.session_log.bus.connected
+            raise Unavailable(f"{self.storage.trouble or trouble_of(error, connected=connected)}; try again") from error
+        if there is None:
+            raise Unavailable
+        return _echo(there, caller)
+
+    async def value(self, push_id: str, caller: Caller) -> dict[str, Any] | None:
+        """What is under `/requests/<push_id>`. Raises BrokerUnavailable."""
+        if not PUSH_ID.fullmatch(push_id):
+            return None
+        there = await self._request(session_of(caller, push_id))
+        return None if there is None else _echo(there, caller)
+
+    def _wanted(self, value: dict[str, Any]) -> InitiateExtraction:
+        operation = value if "operation" in value else {"operation": OPERATION, "parameters": value}
+        try:
+            wanted = parse_operation(msgspec.json.encode(operation).decode(), self.site)
+        except InvalidOperation as error:
+            raise RequestRefused(str(error)) from error
+        if not isinstance(wanted, InitiateExtraction):
+            raise RequestRefused(f"operation must be {OPERATION}")
+        return wanted
+
+    async def _request(self, session: str) -> SearchRequest | None:
+        there = await self.sessions.session_log.get(session, subjects.REQUEST)
+        return there.message.request if there and isinstance(there.message, RequestRecord) else None
+
+
+def session_of(caller: Caller, push_id: str) -> str:
+    """The id of the session that a push of `caller` begins; who does not know the push id cannot guess it."""
+    owner = blake2b(caller.owner.encode(), digest_size=32).digest()
+    return blake2b(push_id.encode(), digest_size=16, key=owner, person=b"firebase-push-id").hexdigest()
+
+
+def new_push_id() -> str:
+    """As the SDKs make them: eight characters of time in milliseconds, twelve of chance; later ones come later."""
+    milliseconds = int(time.time() * 1000)
+    stamp = "".join(ALPHABET[milliseconds >> 6 * place & 63] for place in reversed(range(8)))
+    return stamp + "".join(secrets.choice(ALPHABET) for _ in range(12))
+
+
+def _asked(request: SearchRequest) -> tuple[Any, ...]:
+    return request.query, request.url, request.result_limit, request.filters, request.scope
+
+
+def _asked_for(wanted: InitiateExtraction, caller: Caller) -> tuple[Any, ...]:
+    given = wanted.parameters
+    scope = None if given.scope is None else caller.scope(given.scope)
+    url = given.url.strip() if given.url else None
+    return (given.search_query or "").strip(), url, given.result_limit, filters_of(given.filters), scope
+
+
+def _echo(request: SearchRequest, caller: Caller) -> dict[str, Any]:
+    scope = request.scope.removeprefix(caller.scope("")) if request.scope and caller.owner else request.scope
+    told: dict[str, Any] = node(
+        {
+            "session_id": request.session,
+            "search_query": request.query or None,
+            "url": request.url,
+            "result_limit": request.result_limit,
+            "filters": msgspec.to_builtins(request.filters),
+            "new_only": True if request.scope else None,
+            "scope": scope,
+            "requested_at": request.requested_at,
+        }
+    )
+    return told
