@@ -152,14 +152,13 @@ class Connection:
                 if not followed and not full:
                     self._follow(cancelled.session_id, 0, operation.id, completed_only=True)
             case ResumeExtraction(parameters=resumed, id=id_):
-                await self.sessions.check(resumed.session_id, self.caller)
                 if resumed.session_id in self._following:
                     _, previous = self._following.pop(resumed.session_id)
                     previous.cancel()
                 self._follow(resumed.session_id, resumed.after, id_)
 
     def _follow(self, session: str, after: int, id_: Any, *, completed_only: bool = False) -> None:
-        following = self.sessions.follow(session, after, self._turn)
+        following = self.sessions.follow(session, after, self._turn, self.caller)
         sending = self._send_frames(following, id_, completed_only=completed_only)
         task = self._start(sending, f"follow {session}")
         self._following[session] = following, task

@@ -22,6 +22,7 @@ from libs.common.frames import AnyFrame, Completed, Progress, Summary, VideoFram
 from libs.common.messages import RequestRecord, VideoRecord
 from libs.common.session_log import SessionLog
 from libs.common.session_state import Record, SessionState
+from services.gateway.callers import Caller
 
 RETRY_S = 0.5  # while the broker is away; the client has been told
 CHECK_S = 30.0  # a session of which nothing is heard for so long may have been removed from the log
@@ -50,11 +51,13 @@ class Following:
         after: int = 0,
         turn: asyncio.Lock | None = None,
         check_s: float = CHECK_S,
+        caller: Caller | None = None,
     ) -> None:
         self.session_log = session_log
         self.session, self.after = session, after
         self.turn = turn or asyncio.Lock()
         self.check_s = check_s
+        self.caller = caller  # None: it was checked before
         self.state = SessionState()
 
     @property
@@ -108,9 +111,13 @@ class Following:
             self.session_log.bus.background(self._tidy(), f"tidy {self.session}")
 
     async def check(self) -> None:
-        """Raises what `steps` and `stored` do at their start."""
-        if await self.session_log.get(self.session, subjects.REQUEST) is None:
+        """Raises what `steps` and `stored` do at their start; SessionUnknown for a session of another's, too."""
+        there = await self.session_log.get(self.session, subjects.REQUEST)
+        if there is None:
             raise SessionExpired if self.after else SessionUnknown
+        request = there.message
+        if self.caller is not None and isinstance(request, RequestRecord) and not self.caller.may_see(request.owner):
+            raise SessionUnknown
         ahead = self.after > self.session_log.tail.sequence
         if ahead and self.after > await self.session_log.last_sequence():
             raise SequenceUnknown

@@ -173,6 +173,8 @@ class Sessions:
         if there is not None and isinstance(there.message, RequestRecord) and not caller.may_see(there.message.owner):
             raise SessionUnknown
 
-    def follow(self, session: str, after: int = 0, turn: asyncio.Lock | None = None) -> Following:
-        """A session from the record after `after` on."""
-        return Following(self.session_log, session, after, turn, self.check_s)
+    def follow(
+        self, session: str, after: int = 0, turn: asyncio.Lock | None = None, caller: Caller | None = None
+    ) -> Following:
+        """A session from the record after `after` on. With a `caller` it is checked too, when the broker can tell."""
+        return Following(self.session_log, session, after, turn, self.check_s, caller)
