@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from websockets.asyncio.client import connect
 
 from libs.common import subjects
 from libs.common.messages import Board, CrawledRecord, Creator, Kind, Pin, Reason, Video, VideoRecord
@@ -19,7 +20,7 @@ from libs.common.session_log import SessionLog
 from services.gateway.callers import Caller
 from services.gateway.idempotency import keyed_session
 from services.gateway.representations import COLUMNS
-from tests.integration.gateway_process import GatewayProcess, finish, give, give_many
+from tests.integration.gateway_process import GatewayProcess, ask, finish, give, give_many, receive
 from tests.integration.rest_gateway import WANTED, RestGateway, begin, http_client, problem, rest_gateway
 from tests.wait import wait_until
 
@@ -377,3 +378,18 @@ async def test_a_gateway_that_stops_takes_no_searches_and_ends_long_polls(
     assert (page["videos"], page["completed"]) == ([], False)
     assert time.monotonic() - started < 10
     await draining
+
+
+async def test_over_the_websocket_a_session_of_anothers_is_not_there_either(gateway: RestGateway) -> None:
+    async with http_client(gateway, "ann") as ann:
+        session = await begin(ann)
+    for caller in ("bob", ""):
+        headers = {"X-Caller": caller} if caller else {}
+        async with connect(f"ws://{gateway.address}/ws", additional_headers=headers) as client:
+            for operation in ("resume_extraction", "cancel_extraction"):
+                await ask(client, operation, session_id=session)
+                refused = await receive(client)
+                assert (refused["event"], refused["code"]) == ("error", "unknown_session")
+    async with connect(f"ws://{gateway.address}/ws", additional_headers={"X-Caller": "ann"}) as client:
+        await ask(client, "resume_extraction", session_id=session)
+        assert (await receive(client))["event"] == "progress"
