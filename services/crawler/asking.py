@@ -30,7 +30,6 @@ from services.crawler.tab import Tab
 
 Ask = Callable[[pinterest.Asked], Awaitable[Envelope]]  # for things other than pins
 
-_TOO_LONG = (413, 414, 431)  # of an address: a cursor grows with the depth of its page
 _FETCH = """async ({path, form, headers, timeout_ms, most_bytes, number}) => {
   const stop = new AbortController();
   const stops = (globalThis.__stops ??= new Map());
@@ -92,7 +91,7 @@ async def answer_of(tab: Tab, asked: pinterest.Asked, pacer: Pacer) -> pinterest
     """The answer of a resource as it came, whatever it is. Raises Refused or BrowserFailed where none did."""
     length = len(asked.path)
     answer = await _answer(tab, asked, pacer, as_form=length >= tab.too_long)
-    if answer.status in _TOO_LONG and length < tab.too_long:
+    if answer.status in pinterest.TOO_LONG and length < tab.too_long:
         tab.too_long = length
         answer = await _answer(tab, asked, pacer, as_form=True)
     return answer

@@ -34,6 +34,7 @@ log = structlog.get_logger()
 class _Request(NamedTuple):
     at: float
     after: str | None
+    address: str
 
 
 class Listener:
@@ -133,7 +134,7 @@ class Listener:
             return
         if event.get("type") in ("XHR", "Fetch") and self._wanted(request["url"]):
             cursor = after(request["url"], request.get("postData"))
-            self._asked[event["requestId"]] = _Request(time.monotonic(), cursor)
+            self._asked[event["requestId"]] = _Request(time.monotonic(), cursor, request["url"])
 
     def _on_response(self, event: dict[str, Any]) -> None:
         if (request := self._asked.get(event["requestId"])) is None:
@@ -145,6 +146,7 @@ class Listener:
             content_type=response.get("mimeType"),
             retry_after=headers.get("retry-after"),
             after=request.after,
+            address=request.address,
         )
 
     def _on_data(self, event: dict[str, Any]) -> None:

@@ -35,6 +35,7 @@ NUDGES = 4  # scrolls without an answer, after which the page is taken to be at 
 NUDGE_S = 1.2  # after each; a page that failed waits a second itself before it tries again
 STALLED = "The site's page stopped giving results without an end; try again later, or update this program."
 BLANK_PAGES = 3  # openings in a row of a page that shows and asks for nothing, after which it is taken at its word
+TOO_LONG = "The site finds the address of a request too long; try again later, or update this program."
 NOTHING = "The site's page asked for no results in a way that is known here; update this program."
 
 _RESOURCES = re.compile(r"^https?://[^/]+/(resource|_)")  # also of a country's host, where the site led to it
@@ -68,6 +69,19 @@ class _Guard:
         if envelope.bookmark in self._bookmarks:
             raise Refused(Reason.UPSTREAM_CHANGED, pinterest.LOOP, transient=True)
         self._bookmarks.add(envelope.bookmark)
+
+
+def _note_length(tab: Tab, answer: pinterest.Answer) -> None:
+    """Raises Refused, for another opening, where the site finds an address too long: it is asked by a form then."""
+    length = pinterest.length_of(answer.address)
+    if answer.status in pinterest.TOO_LONG and length < tab.too_long:
+        tab.too_long = length
+        raise Refused(Reason.UPSTREAM_CHANGED, TOO_LONG, transient=True)
+
+
+async def _form_headers(tab: Tab, address: str) -> dict[str, str]:
+    cookies = {cookie.get("name"): cookie.get("value", "") for cookie in await tab.context.cookies(address)}
+    return {"content-type": "application/x-www-form-urlencoded", "x-csrftoken": cookies.get("csrftoken", "")}
 
 
 class Scroll:
@@ -113,7 +127,7 @@ class Scroll:
         tab.noted.clear()
         try:
             async with Listener(tab, self._listing.is_asked_by) as listener:
-                handler = partial(self._on_request, listener)
+                handler = partial(self._on_request, tab, listener)
                 async with answering(TIMED_OUT_S, "the page"):
                     await tab.page.route(_RESOURCES, handler)
                 while True:
@@ -162,6 +176,7 @@ class Scroll:
             if answer is None:
                 nudges += 1
                 continue
+            _note_length(tab, answer)
             envelope = pinterest.envelope_in(answer)
             await self._pacer.answered()
             nudges, heard, self._refused = 0, heard + 1, None
@@ -304,8 +319,8 @@ class Scroll:
             for signature, addresses in by_signature.items()
         ]
 
-    async def _on_request(self, listener: Listener, route: Route, request: Request) -> None:
-        """The page's own requests to resources: in their turn, and for full pins."""
+    async def _on_request(self, tab: Tab, listener: Listener, route: Route, request: Request) -> None:
+        """The page's own requests to resources: in their turn, for full pins, and as forms where they are too long."""
         try:
             if not self._listing.is_asked_by(request.url):
                 await route.fallback()
@@ -314,6 +329,10 @@ class Scroll:
                 await self._patience.fresh().turn()
             if request.method == "POST" and (form := request.post_data):
                 await route.continue_(url=pinterest.ungated(request.url), post_data=pinterest.ungated_form(form))
+            elif pinterest.length_of(request.url) >= tab.too_long:
+                address, form = pinterest.as_form(pinterest.ungated(request.url))
+                headers = {**request.headers, **await _form_headers(tab, address)}
+                await route.continue_(url=address, method="POST", headers=headers, post_data=form)
             else:
                 await route.continue_(url=pinterest.ungated(request.url))
         except Refused as held:

@@ -25,6 +25,7 @@ EMPTY_PAGES = 3  # in a row, with a live cursor, that are followed: seen in mid-
 STALE_PAGES = 5  # in a row without a pin that is new: no search goes on like that
 RETRY_AFTER_CAP_S = 60.0  # who asks for more is not waited for
 
+TOO_LONG = (413, 414, 431)  # the status where an address is: a cursor grows with the depth of its page
 LONGEST_WAIT_S = 30 * 86_400.0  # that a message tells of, whatever a site asks for
 
 LOGIN_PAGE = "The site shows a login or consent page instead of results; try again later or from another network."
@@ -58,7 +59,8 @@ class Asked(NamedTuple):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What came back, as the browser saw it; `error` is set where nothing whole did.
 
-    `after` is the cursor that it was asked with, where that is known and it was not the first.
+    `after` is the cursor that it was asked with, where that is known and it was not the first, `address` by which it
+    was, where the site's page asked.
     """
 
     status: int = 0
@@ -66,6 +68,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: str | None = None
     body: str = ""
     after: str | None = None
+    address: str = ""
     error: str | None = None
     timed_out: bool = False
     too_long: bool = False
@@ -96,6 +99,18 @@ def ungated_form(body: str) -> str:
     """The same for a request that carries its options in a form."""
     words = [(key, _ungated(value) if key == "data" else value) for key, value in parse_qsl(body, True)]
     return urlencode(words, quote_via=quote)
+
+
+def length_of(url: str) -> int:
+    """Of its path and query, in characters."""
+    parts = urlsplit(url)
+    return len(parts.path) + len(parts.query) + 1
+
+
+def as_form(url: str) -> tuple[str, str]:
+    """The same request as an address without a query, and a form."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query="")), parts.query
 
 
 def after(url: str, form: str | None) -> str | None:
