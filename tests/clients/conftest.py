@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from libs.client.broker import free_port
 from libs.common.session_log import SessionLog
 from tests.integration.firebase_gateway import FirebaseGateway, firebase_gateway
 from tests.integration.gateway_process import GatewayProcess
@@ -21,6 +22,7 @@ class Origin:
         self.nats_url, self.folder = nats_url, folder
         self.running = running
         self.gateways: list[GatewayProcess] = []
+        self.pages_port = free_port()  # of an origin whose pages may connect
         self.proxy = TcpProxy()
 
     @property
@@ -30,7 +32,8 @@ class Origin:
 
     async def start(self) -> None:
         """A new gateway, to which all connections go from now on; those that stand stay where they are."""
-        gateway = GatewayProcess(self.nats_url, self.folder, drain_notice_s=0)
+        allowed = f"http://127.0.0.1:{self.pages_port}"
+        gateway = GatewayProcess(self.nats_url, self.folder, drain_notice_s=0, allowed_origins=allowed)
         self.gateways.append(await self.running.enter_async_context(gateway))
         await gateway.ready()
         self.proxy.targets[:] = [("127.0.0.1", gateway.port)]

@@ -49,7 +49,7 @@ PAGE = f"""<!doctype html><title>listening</title>
 
 
 @pytest.fixture
-async def page() -> AsyncIterator[Page]:
+async def page(origin: Origin) -> AsyncIterator[Page]:
     """A page that may listen, at an origin of its own."""
 
     async def html(_request: Request) -> HTMLResponse:
@@ -57,7 +57,7 @@ async def page() -> AsyncIterator[Page]:
 
     node()  # brings the SDK
     sdk = StaticFiles(directory=NODE / "node_modules" / "firebase")
-    sock = listen("127.0.0.1", 0)
+    sock = listen("127.0.0.1", origin.pages_port)
     async with (
         http_server(Starlette(routes=[Route("/", html), Mount("/sdk", sdk)]), sock),
         async_playwright() as playwright,

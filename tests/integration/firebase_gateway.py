@@ -26,6 +26,7 @@ from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage
 from services.gateway.websocket import WebSocketEndpoint
+from tests.integration.access import GuardedGateway
 from tests.integration.gateway_process import give
 
 ANSWER_S = 10.0
@@ -139,7 +140,7 @@ class WireClient:
 
 
 @asynccontextmanager
-async def wire(gateway: FirebaseGateway, query: str = "v=5&ns=pinstream") -> AsyncIterator[WireClient]:
+async def wire(gateway: FirebaseGateway | GuardedGateway, query: str = "v=5&ns=pinstream") -> AsyncIterator[WireClient]:
     """A client that has been greeted."""
     async with connect(f"ws://{gateway.address}/.ws?{query}", max_size=None, compression=None) as socket:
         client = WireClient(socket)

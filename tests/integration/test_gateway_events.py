@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -222,9 +223,14 @@ async def test_an_event_source_goes_on_through_restarts_and_stops_at_the_end(
         await process.__aenter__()
         await seen(15)
         await finish(log, session, 15)
-        await page.wait_for_function("window.completed")
+
+        async def says(what: str) -> bool:  # the page lets no function of Playwright's evaluate text
+            return bool(await page.evaluate(what))
+
+        await wait_for(partial(says, "Boolean(window.completed)"), "the page has seen the end", timeout_s=40)
         started = time.monotonic()
-        await page.wait_for_function("window.source.readyState === EventSource.CLOSED", timeout=20_000)
+        closed = partial(says, "window.source.readyState === EventSource.CLOSED")
+        await wait_for(closed, "the source is closed", timeout_s=20)
         print(f"closed {time.monotonic() - started:.1f} s after the end")
         assert await page.evaluate("window.seen") == given
         assert (await page.evaluate("window.completed"))["summary"]["found"] == 15
