@@ -51,7 +51,7 @@ class Listener:
         self._session: CDPSession | None = None
         self._held = 0
         self._frame = ""  # the page's own, not one within it
-        self._loader = ""  # of the document that is open in it, or being opened
+        self._loader = ""  # of the document that is open in it
 
     async def __aenter__(self) -> Listener:
         async with answering(TIMED_OUT_S, "the page"):
@@ -60,13 +60,16 @@ class Listener:
 
     async def _begun(self) -> CDPSession:
         session = await self._tab.context.new_cdp_session(self._tab.page)
+        session.on("Page.frameNavigated", self._on_navigated)
         session.on("Network.requestWillBeSent", self._on_request)
         session.on("Network.responseReceived", self._on_response)
         session.on("Network.dataReceived", self._on_data)
         session.on("Network.loadingFinished", self._on_finished)
         session.on("Network.loadingFailed", self._on_failed)
         await session.send("Network.enable", {"maxTotalBufferSize": _BUFFER, "maxResourceBufferSize": _BUFFER})
-        self._frame = (await session.send("Page.getFrameTree"))["frameTree"]["frame"]["id"]
+        await session.send("Page.enable")
+        frame = (await session.send("Page.getFrameTree"))["frameTree"]["frame"]
+        self._frame, self._loader = frame["id"], frame["loaderId"]
         return session
 
     async def __aexit__(self, *_: object) -> None:
@@ -125,12 +128,16 @@ class Listener:
         while not self._heard.empty():
             self._heard.get_nowait()
 
+    def _on_navigated(self, event: dict[str, Any]) -> None:
+        """Another document is there: what the one before still asks for can no longer be read."""
+        frame = event["frame"]
+        if frame["id"] == self._frame:
+            self._loader = frame["loaderId"]
+            self.forget()
+
     def _on_request(self, event: dict[str, Any]) -> None:
         request = event["request"]
-        if event["requestId"] == event["loaderId"] and event.get("frameId") == self._frame:
-            self._loader = event["loaderId"]  # what the document before still asks for can no longer be read
-            self.forget()
-        elif event["loaderId"] != self._loader:
+        if event["loaderId"] != self._loader:
             return
         if event.get("type") in ("XHR", "Fetch") and self._wanted(request["url"]):
             cursor = after(request["url"], request.get("postData"))
