@@ -33,13 +33,11 @@ from services.gateway.following import Following, SessionExpired
 from services.gateway.intake import Intake
 from services.gateway.limits import Limited
 from services.gateway.operations import InvalidOperation, parse_operation
+from services.gateway.problems import COME_BACK_S, ELSEWHERE_S
 from services.gateway.sending import Sender, traced
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage, trouble_of
-
-COME_BACK_S = 5.0  # what a client is told to wait while the broker is away
-ELSEWHERE_S = 1.0  # likewise where another gateway can take it
 
 log = structlog.get_logger()
 tracer = trace.get_tracer("services.gateway")

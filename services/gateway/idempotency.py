@@ -31,8 +31,13 @@ class KeyEnding(PinstreamError):
 
 def keyed_session(caller: Caller, key: str) -> str:
     """The id of the session that `caller` means by `key`."""
+    return session_derived(caller, key, b"idempotency-key")
+
+
+def session_derived(caller: Caller, key: str, person: bytes) -> str:
+    """An id that is `caller`'s for this one key of its kind; who does not know the key cannot guess it."""
     owner = blake2b(caller.owner.encode(), digest_size=32).digest()
-    return blake2b(key.encode(), digest_size=16, key=owner, person=b"idempotency-key").hexdigest()
+    return blake2b(key.encode(), digest_size=16, key=owner, person=person).hexdigest()
 
 
 def same_search(one: SearchRequest, other: SearchRequest) -> bool:

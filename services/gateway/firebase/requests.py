@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -21,7 +20,7 @@ from libs.common.messages import RequestRecord, SearchRequest
 from services.gateway.callers import Caller
 from services.gateway.filters import filters_of
 from services.gateway.firebase.tree import PermissionDenied, node
-from services.gateway.idempotency import KeyReused
+from services.gateway.idempotency import KeyReused, session_derived
 from services.gateway.limits import Limited
 from services.gateway.operations import InvalidOperation, parse_operation
 from services.gateway.sessions import Sessions
@@ -61,21 +60,17 @@ class Requests:
             raise Unavailable("this gateway is about to stop; try again")
         session = session_of(caller, push_id)
         try:
+            parameters = wanted.parameters
+            await self.sessions.begin(
+                parameters.search_query or "",
+                parameters.result_limit,
+                url=parameters.url,
+                filters=filters_of(parameters.filters),
+                scope=parameters.scope,
+                caller=caller,
+                keyed=session,
+            )
             there = await self._request(session)
-            if there is not None and _asked(there) != _asked_for(wanted, caller):
-                raise PermissionDenied("another request is there; push a new one")
-            if there is None or await self.sessions.session_log.get(session, subjects.CRAWLED) is None:
-                parameters = wanted.parameters
-                await self.sessions.begin(
-                    parameters.search_query or "",
-                    parameters.result_limit,
-                    url=parameters.url,
-                    filters=filters_of(parameters.filters),
-                    scope=parameters.scope,
-                    caller=caller,
-                    keyed=session,
-                )
-                there = await self._request(session)
         except KeyReused as error:
             raise PermissionDenied("another request is there; push a new one") from error
         except Limited as error:
@@ -111,8 +106,7 @@ class Requests:
 
 def session_of(caller: Caller, push_id: str) -> str:
     """The id of the session that a push of `caller` begins; who does not know the push id cannot guess it."""
-    owner = blake2b(caller.owner.encode(), digest_size=32).digest()
-    return blake2b(push_id.encode(), digest_size=16, key=owner, person=b"firebase-push-id").hexdigest()
+    return session_derived(caller, push_id, b"firebase-push-id")
 
 
 def new_push_id() -> str:
@@ -120,17 +114,6 @@ def new_push_id() -> str:
     milliseconds = int(time.time() * 1000)
     stamp = "".join(ALPHABET[milliseconds >> 6 * place & 63] for place in reversed(range(8)))
     return stamp + "".join(secrets.choice(ALPHABET) for _ in range(12))
-
-
-def _asked(request: SearchRequest) -> tuple[Any, ...]:
-    return request.query, request.url, request.result_limit, request.filters, request.scope
-
-
-def _asked_for(wanted: InitiateExtraction, caller: Caller) -> tuple[Any, ...]:
-    given = wanted.parameters
-    scope = None if given.scope is None else caller.scope(given.scope)
-    url = given.url.strip() if given.url else None
-    return (given.search_query or "").strip(), url, given.result_limit, filters_of(given.filters), scope
 
 
 def _echo(request: SearchRequest, caller: Caller) -> dict[str, Any]:
