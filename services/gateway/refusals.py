@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from libs.common.frames import SUBPROTOCOL, SUBPROTOCOL_TROUBLE, ErrorFrame, encode_frame
+from services.gateway.problems import Problem
 
 OPEN = frozenset({"/", "/docs", "/openapi.json", "/asyncapi.json", "/healthz", "/readyz"})
 OPEN_BELOW = ("/static/",)
+REST = "/v1/"
 
 
 async def refuse(
@@ -22,7 +25,9 @@ async def refuse(
     message: str,
     retry_after_s: float | None = None,
 ) -> None:
-    """Answers with `status` and an `error` frame's JSON; a WebSocket is opened and closed with `close_code`.
+    """Answers with `status` and an `error` frame's JSON, under `/v1` with a problem document.
+
+    A WebSocket is opened and closed with `close_code`.
 
     Browsers tell a page nothing of an opening that was refused by a status, and the client would come back. Without a
     `close_code` a WebSocket is refused by the status all the same.
@@ -40,6 +45,10 @@ async def refuse(
         headers["WWW-Authenticate"] = "Bearer"
     if retry_after_s is not None:
         headers["Retry-After"] = str(max(1, round(retry_after_s)))
+    if scope["type"] == "http" and scope["path"].startswith(REST):
+        problem = Problem(status, code, message, retry_after_s=retry_after_s, headers=headers)
+        await problem.answer(Request(scope))(scope, receive, send)
+        return
     body = encode_frame(ErrorFrame(code=code, message=message, retry_after_s=retry_after_s))
     response = Response(body, status, headers, "application/json")
     if scope["type"] == "websocket":

@@ -290,3 +290,10 @@ async def test_a_key_that_is_wrong_is_refused_where_none_is_needed(log: SessionL
             assert (await ask(client, "ping"))["event"] == "pong"
         async with gateway.client("ps_wrong") as client:
             assert await refused_with(client) == 4501
+
+
+async def test_rest_refuses_by_a_problem_document(gateway: GuardedGateway) -> None:
+    answer = await gateway.post("/v1/sessions")
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:pinstream:unauthorized"
