@@ -130,6 +130,28 @@ def canary(
     raise typer.Exit(run_canary(query, site, as_json))
 
 
+@app.command()
+def backup(folder: Annotated[Path, typer.Argument(help="where to; empty, or made")]) -> None:
+    """Save all that the broker (at NATS_URL) keeps: sessions, keys, work under way."""
+    from libs.client.backups import run_backup
+
+    raise typer.Exit(run_backup(folder))
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="what `backup` made", exists=True, file_okay=False)],
+    replace: Annotated[bool, typer.Option("--replace", help="delete what the broker keeps now")] = False,
+) -> None:
+    """Give a broker what was saved; the services must be stopped.
+
+    STREAM_REPLICAS and the like apply as they do to the set-up job.
+    """
+    from libs.client.backups import run_restore
+
+    raise typer.Exit(run_restore(folder, replace=replace))
+
+
 def main() -> None:
     """The entry point."""
     app()

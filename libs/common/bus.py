@@ -198,6 +198,10 @@ class Bus:
         except LINK_DOWN as error:
             raise BrokerUnavailable(f"telling {subject}: {error}") from error
 
+    async def ask(self, subject: str, body: bytes, timeout_s: float) -> bytes:
+        """The body of the one answer to a message; raises BrokerUnavailable after `timeout_s`."""
+        return bytes((await self._request(subject, body, None, timeout_s)).data)
+
     async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
         """Calls `callback` for each message on `subject`, also after reconnects; returns what unsubscribes."""
         return await self.client.subscribe(subject, cb=callback)
