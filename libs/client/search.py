@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from libs.client.client import Client, Search
 from libs.client.errors import GatewayUnreachable, RequestRefused
@@ -25,7 +25,8 @@ async def show(search: Search, view: Renderer) -> int:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, task.cancel)
+    with suppress(NotImplementedError):  # on Windows; there `asyncio.run` does the same
+        loop.add_signal_handler(signal.SIGINT, task.cancel)
     try:
         async with aclosing(search.frames()) as frames:
             async for frame in frames:
@@ -45,7 +46,8 @@ async def show(search: Search, view: Renderer) -> int:
         view.finish(None)
         return _say("cancelled", EX_INTERRUPTED)
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        with suppress(NotImplementedError):
+            loop.remove_signal_handler(signal.SIGINT)
     completed = search.completed
     view.finish(completed)
     if completed is not None and completed.reason.failed:

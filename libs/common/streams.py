@@ -10,12 +10,12 @@ import sys
 from typing import Annotated, Any
 
 import structlog
-import uvloop
 from msgspec import Meta
 
 from libs.common import subjects
 from libs.common.bus import Bus, connect
 from libs.common.errors import BrokerUnavailable, PinstreamError, StartFailed, StreamMissing
+from libs.common.loop import run_main
 from libs.common.refusal import ApiRefused
 from libs.common.settings import Settings, load
 from libs.common.telemetry import set_up_logs
@@ -200,7 +200,7 @@ def main() -> int:
     settings = load(StreamSettings, "python -m libs.common.streams", __doc__ or "")
     set_up_logs(settings, "streams")
     try:
-        uvloop.run(_main(settings))
+        run_main(_main(settings))
     except PinstreamError as error:
         structlog.get_logger().error("could not set up the streams", error=str(error))
         return EX_UNAVAILABLE
