@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator, MutableMapping
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import structlog
 from msgspec.structs import replace
@@ -15,13 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from libs.common.errors import BrokerUnavailable, PublishRefused
 from libs.common.frames import CloseCode
 from services.gateway.access import NEEDED, Access
-from services.gateway.callers import SCOPE_KEY, STRANGER, Caller, TokenRefused
+from services.gateway.callers import SCOPE_KEY, Caller, TokenRefused
 from services.gateway.door import PLACE_KEY
 from services.gateway.limits import Limited, Limits
 from services.gateway.refusals import is_open, refuse
 
-GUARD_KEY = "pinstream.guard"
-ACCESS_KEY = "pinstream.access"
 LONGEST_S = 86400.0  # of one timer
 
 log = structlog.get_logger()
@@ -113,7 +110,7 @@ class Guard:
 
 class Gate:
     """ASGI middleware. `late` are beginnings of paths whose clients may give their token after they have connected:
-    they come in as callers that are not admitted, and `admit` lets them be somebody."""
+    they come in as callers that are not admitted, and what serves them asks `Access` whose the token is."""
 
     def __init__(self, app: ASGIApp, access: Access, limits: Limits | None = None, late: tuple[str, ...] = ()) -> None:
         self.app, self.access, self.limits, self.late = app, access, limits, late
@@ -140,27 +137,8 @@ class Gate:
                 await refuse(scope, receive, send, 429, None, error.code, str(error), error.retry_after_s)
                 return
         guard = Guard(self.access, scope, receive, send)
-        scope[ACCESS_KEY], scope[GUARD_KEY] = self.access, guard
         with guard.holds(caller):
             try:
                 await self.app(scope, guard.receive, guard.send)
             finally:
                 await guard.settle()
-
-
-@contextmanager
-def admit(scope: MutableMapping[str, Any], caller: Caller) -> Iterator[None]:
-    """Within, `scope` is the connection of `caller`, who gave a token late, and ends with that token."""
-    guard: Guard = scope[GUARD_KEY]
-    before = scope.get(SCOPE_KEY, STRANGER)
-    try:
-        with guard.holds(caller):
-            yield
-    finally:
-        scope[SCOPE_KEY] = before
-
-
-async def caller_of_token(scope: MutableMapping[str, Any], token: str) -> Caller:
-    """Whose a token is that came over a connection. Raises TokenRefused or BrokerUnavailable."""
-    access: Access = scope[ACCESS_KEY]
-    return await access.caller_of_token(token)

@@ -20,7 +20,6 @@ from libs.common.frames import MAX_RESULT_LIMIT, Completed
 from services.gateway.callers import Caller, TokenRefused, caller_of
 from services.gateway.draining import Draining
 from services.gateway.events import Events
-from services.gateway.filters import filters_of
 from services.gateway.following import SessionExpired
 from services.gateway.idempotency import KeyEnding, KeyReused, check_key, keyed_session
 from services.gateway.limits import Limited
@@ -96,15 +95,7 @@ class Rest:
             if keyed:
                 async with answered():
                     await check_key(self.sessions.session_log, keyed)
-            begun = await self.sessions.begin(
-                wanted.search_query or "",
-                wanted.result_limit,
-                url=wanted.url,
-                filters=filters_of(wanted.filters),
-                scope=wanted.scope,
-                caller=caller,
-                keyed=keyed,
-            )
+            begun = await self.sessions.begin(wanted, caller=caller, keyed=keyed)
             span.set_attribute("pinstream.session", begun.session)
         headers = {"Location": f"{request.scope['root_path']}/sessions/{begun.session}"}
         if keyed:
