@@ -21,7 +21,7 @@ from services.gateway.callers import Caller, TokenRefused, caller_of
 from services.gateway.draining import Draining
 from services.gateway.events import Events
 from services.gateway.following import SessionExpired
-from services.gateway.idempotency import KeyEnding, KeyReused, check_key, keyed_session
+from services.gateway.idempotency import KeyEnding, KeyReused, keyed_session
 from services.gateway.limits import Limited
 from services.gateway.listing import sessions_of
 from services.gateway.parameters import after_in, key_in, number_in, session_in, wanted_in
@@ -92,9 +92,6 @@ class Rest:
         wanted = await wanted_in(request, self.settings.site_url)
         keyed = keyed_session(caller, key) if key else None
         with tracer.start_as_current_span("POST /v1/sessions", kind=SpanKind.SERVER) as span:
-            if keyed:
-                async with answered():
-                    await check_key(self.sessions.session_log, keyed)
             begun = await self.sessions.begin(wanted, caller=caller, keyed=keyed)
             span.set_attribute("pinstream.session", begun.session)
         headers = {"Location": f"{request.scope['root_path']}/sessions/{begun.session}"}

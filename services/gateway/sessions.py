@@ -30,7 +30,7 @@ from libs.common.telemetry import inject, message_span
 from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
 from services.gateway.filters import filters_of
 from services.gateway.following import CHECK_S, Following, may_follow
-from services.gateway.idempotency import KeyReused, same_search
+from services.gateway.idempotency import KeyReused, begun_before, same_search
 from services.gateway.limits import Limited, Limits
 
 PATIENCE_S = 5.0  # a client waits for the answer; after this it is told to come back
@@ -72,11 +72,11 @@ class Sessions:
 
         `keyed` is an id that is its caller's for this one request (`idempotency.py`): a session of it is begun once,
         however often it is asked for. Raises TokenRefused where the caller is not admitted, Limited where it has too
-        many sessions, BrokerUnavailable, StreamFull, or KeyReused where that id is another's.
+        many sessions, BrokerUnavailable, StreamFull, KeyReused where that id is another's, or KeyEnding.
         """
         if not caller.admitted:
             raise TokenRefused
-        if self.limits is not None and not (keyed and await self._begun(keyed)):
+        if not (keyed and await self._begun_before(keyed)) and self.limits is not None:
             self.limits.session(caller)
         session = keyed or secrets.token_hex(16)
         request = SearchRequest(
@@ -114,9 +114,9 @@ class Sessions:
         )
         return Begun(session, sequence, again)
 
-    async def _begun(self, session: str) -> bool:
+    async def _begun_before(self, session: str) -> bool:
         async with answered():
-            return await self.session_log.get(session, subjects.REQUEST) is not None
+            return await begun_before(self.session_log, session)
 
     async def _written(self, session: str, record: RequestRecord) -> tuple[int, bool]:
         try:

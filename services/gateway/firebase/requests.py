@@ -19,7 +19,7 @@ from libs.common.frames import InitiateExtraction
 from libs.common.messages import RequestRecord, SearchRequest
 from services.gateway.callers import Caller
 from services.gateway.firebase.tree import PermissionDenied, node
-from services.gateway.idempotency import KeyReused, session_derived
+from services.gateway.idempotency import KeyEnding, KeyReused, session_derived
 from services.gateway.limits import Limited
 from services.gateway.operations import InvalidOperation, parse_operation
 from services.gateway.sessions import Sessions
@@ -63,6 +63,8 @@ class Requests:
             there = await self._request(session)
         except KeyReused as error:
             raise PermissionDenied("another request is there; push a new one") from error
+        except KeyEnding as error:
+            raise PermissionDenied("the session of this request is no longer kept; push a new one") from error
         except Limited as error:
             raise Unavailable(f"{error}; try again in {error.retry_after_s:g} s") from error
         except (BrokerUnavailable, PublishRefused) as error:
