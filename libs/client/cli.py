@@ -104,6 +104,31 @@ def up(
 
 
 @app.command()
+def status(
+    url: Annotated[
+        str, typer.Option(help="the gateway's WebSocket, or those of several: a,b", envvar="PINSTREAM_URL")
+    ] = DEFAULT_URL,
+    watch: Annotated[bool, typer.Option("--watch", help="again each second, until Ctrl-C")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line instead of a table")] = False,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            help="who asks; better given by the variable: arguments can be seen by others",
+            envvar="PINSTREAM_API_KEY",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Show every replica of every service, its load and last error, and what waits between them.
+
+    Exit code: 0 each service has a replica that can take work, 1 one has none, 69 no gateway answers.
+    """
+    from libs.client.status import run_status
+
+    raise typer.Exit(run_status(url, watch=watch, as_json=as_json, api_key=api_key))
+
+
+@app.command()
 def doctor(
     site: Annotated[str | None, typer.Option(help="origin of the site", show_default=False)] = None,
 ) -> None:

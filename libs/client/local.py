@@ -181,6 +181,7 @@ class LocalStack:
                 environ = {
                     **os.environ,
                     "NATS_URL": self.nats_url,
+                    "REPLICA_NAME": f"{service}-{index + 1}",
                     "HEALTH_HOST": "127.0.0.1",
                     "HEALTH_PORT": str(health_port),
                     "GATEWAY_HOST": options.gateway_host,

@@ -191,10 +191,12 @@ class Bus:
         finally:
             self._acks.pop(token, None)
 
-    async def tell(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
-        """Core NATS: whoever listens now hears it, at most once."""
+    async def tell(
+        self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None, *, reply: str = ""
+    ) -> None:
+        """Core NATS: whoever listens now hears it, at most once, and may answer at `reply`."""
         try:
-            await self.client.publish(subject, body, headers=headers)
+            await self.client.publish(subject, body, reply=reply, headers=headers)
         except LINK_DOWN as error:
             raise BrokerUnavailable(f"telling {subject}: {error}") from error
 

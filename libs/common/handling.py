@@ -34,6 +34,7 @@ from libs.common.errors import (
     StreamMissing,
     Unsendable,
 )
+from libs.common.tally import Tally
 from libs.common.telemetry import extract, mark_failed, message_span
 
 DONE, NEVER, HANDED_BACK = b"+ACK", b"+TERM", b"-NAK"
@@ -87,10 +88,15 @@ class Handling:
         self.handler, self.gave_up = handler, gave_up
         self.suspect_from = suspect_from
         self.max_failures, self.limit_s = max_failures, limit_s
+        self.tally = Tally()
         self._failures: dict[int, int] = {}  # by stream sequence, of messages that this process has failed at
 
     async def answer(self, delivery: Delivery) -> bytes | None:
         """Handles a delivery; returns what the broker is to be told, None for nothing."""
+        with self.tally.working():
+            return await self._traced(delivery)
+
+    async def _traced(self, delivery: Delivery) -> bytes | None:
         structlog.contextvars.bind_contextvars(subject=delivery.subject)
         context = extract(delivery.headers)
         redelivered = delivery.delivered > 1
@@ -118,7 +124,7 @@ class Handling:
                 return await self._once(delivery)
             except (BrokerUnavailable, StreamMissing, PublishRefused) as error:
                 log.warning("the broker does not take it now", subject=delivery.subject, error=str(error))
-                mark_failed(error)
+                self._note(error)
             await asyncio.sleep(random.uniform(delay_s / 2, delay_s))
             delay_s = min(delay_s * 2, TROUBLE_MOST_S)
 
@@ -147,7 +153,7 @@ class Handling:
             case NewerVersion() | AlreadyExists() | Fenced():  # a newer version another replica may know
                 answer = await self._failed(delivery, error)
             case MalformedMessage() | Unsendable():
-                mark_failed(error)
+                self._note(error)
                 answer = await self._bury(delivery, str(error))
             case BrokerUnavailable() | StreamMissing() | PublishRefused():
                 raise error
@@ -156,7 +162,7 @@ class Handling:
         return answer
 
     async def _failed(self, delivery: Delivery, error: Exception) -> bytes:
-        mark_failed(error)
+        self._note(error)
         log.warning("message not handled", subject=delivery.subject, delivered=delivery.delivered, exc_info=error)
         failures = self._failures.pop(delivery.sequence, 0) + 1
         if failures >= self.max_failures:
@@ -167,6 +173,10 @@ class Handling:
             del self._failures[next(iter(self._failures))]
         most = min(NAK_MOST_S, NAK_FIRST_S * 2.0 ** (failures - 1))
         return _nak(random.uniform(most / 2, most))
+
+    def _note(self, error: Exception) -> None:
+        mark_failed(error)
+        self.tally.failed(error)
 
     async def _suspect(self, delivery: Delivery) -> bytes:
         log.warning("a suspect goes to the quarantine", subject=delivery.subject, delivered=delivery.delivered)

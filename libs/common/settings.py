@@ -28,6 +28,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nats_url: Annotated[str, Meta(description="servers of the broker, comma-separated")] = "nats://127.0.0.1:4222"
     nats_user: Annotated[str | None, Meta(description="user name for the broker")] = None
     nats_password: Annotated[str | None, Meta(description="password for the broker")] = None
+    replica_name: Annotated[
+        str | None, Meta(description="what this replica is called where all are listed; unset: the host's name")
+    ] = None
     health_host: Annotated[str, Meta(description="address that /healthz and /readyz listen on")] = "127.0.0.1"
     health_port: Annotated[
         Port | None,

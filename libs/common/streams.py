@@ -164,6 +164,11 @@ async def remake(bus: Bus, stream: str, durable: str) -> bool:
     return False
 
 
+def filter_of(durable: str) -> str:
+    """What one of the durables takes."""
+    return str(next(config["filter_subject"] for _, config in consumers() if config["name"] == durable))
+
+
 async def _make(bus: Bus, stream: str, config: dict[str, Any]) -> None:
     request = {"stream_name": stream, "config": config, "action": ""}
     await bus.api(f"CONSUMER.CREATE.{stream}.{config['name']}.{config['filter_subject']}", request)

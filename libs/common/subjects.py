@@ -61,6 +61,12 @@ NO_LEASE = "media.lease.nobody.nobody"  # a subject of RAW that no message, and 
 NO_RECORD = f"$KV.{RESULTS_BUCKET}.nobody"  # the same of the bucket
 PUBLIC_RESULTS = "results.>"  # where the bucket republishes its records, for other services
 ALL_CANCELS = "search.cancel.*"  # core NATS: a session id whose work is to stop at once
+ALL_STATUS = "status.*.*"  # core NATS: what a replica says of itself unasked, as it begins and ends
+
+# services by their names in the NATS micro protocol (ADR-32)
+GATEWAY = "gateway"
+SERVICES = {service: f"pinstream-{service}" for service in (GATEWAY, CRAWLER, TRANSFORMER, DEDUP)}
+PING, INFO, STATS = "PING", "INFO", "STATS"
 
 # the last part of a record's key
 REQUEST = "request"
@@ -189,6 +195,28 @@ def ticket(digest: str) -> str:
 def cancel(session: str) -> str:
     """Where a cancel is told to whoever works on the session."""
     return f"search.cancel.{token(session)}"
+
+
+def asked_of(service: str, replica: str) -> tuple[str, ...]:
+    """Where a replica is asked, whatever is asked of it (PING, INFO, STATS): of all services, of its own, of itself."""
+    name = SERVICES[service]
+    return "$SRV.*", f"$SRV.*.{name}", f"$SRV.*.{name}.{token(replica)}"
+
+
+def verb_of(subject: str) -> str:
+    """What is asked there."""
+    return subject.split(".", 2)[1]
+
+
+def stats(service: str, replica: str | None = None) -> str:
+    """Where a service's replicas, or one of them, are asked for their figures."""
+    subject = f"$SRV.{STATS}.{SERVICES[service]}"
+    return subject if replica is None else f"{subject}.{token(replica)}"
+
+
+def status(service: str, replica: str) -> str:
+    """Where a replica says unasked how it is."""
+    return f"status.{SERVICES[service]}.{token(replica)}"
 
 
 def suspect(stage: str, subject: str) -> str:

@@ -17,6 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from structlog.typing import EventDict, WrappedLogger
 
+from libs.common import last_error
 from libs.common.metrics import exported
 from libs.common.redaction import redact
 from libs.common.settings import Settings
@@ -48,6 +49,7 @@ def set_up_logs(settings: Settings, service: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        last_error.note,
         structlog.processors.format_exc_info,
         _trace_ids,
         add_service,

@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 from libs.common import subjects
+from libs.common.announce import announced
 from libs.common.bus import connect
 from libs.common.cancelled import Cancelled
 from libs.common.handling import SUSPECT_FROM, Handling
@@ -52,7 +53,9 @@ async def serve(settings: DedupSettings, stop: asyncio.Event) -> None:
                 "deadlines": lambda: requests.alive,
                 "suspects": lambda: suspects.alive,
             }
-            async with health_server(settings, HEALTH_PORT, checks), asyncio.TaskGroup() as tasks:
+            endpoints = (items.endpoint, requests.endpoint, suspects.endpoint)
+            told = announced(bus, subjects.DEDUP, settings, stop, checks, *endpoints)
+            async with told, health_server(settings, HEALTH_PORT, checks), asyncio.TaskGroup() as tasks:
                 tasks.create_task(Room(bus).run(stop), name="room")
                 tasks.create_task(run_loops(stop, settings.drain_timeout_s, items, requests, suspects))
 

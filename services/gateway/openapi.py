@@ -16,9 +16,10 @@ from services.gateway.representations import CSV, JSON, NDJSON
 from services.gateway.resources import Created, FoundVideo, Session, SessionPage, VideoPage
 from services.gateway.rest import MOST_SESSIONS, MOST_WAIT_S, SESSIONS, VIDEOS
 from services.gateway.schemas import AFTER, SESSION_ID, Schema, components, ref
+from services.gateway.status import SystemStatus
 from services.gateway.version import VERSION
 
-TYPES = (InitiateParameters, Created, Session, SessionPage, VideoPage, FoundVideo, ProblemDocument)
+TYPES = (InitiateParameters, Created, Session, SessionPage, VideoPage, FoundVideo, SystemStatus, ProblemDocument)
 EVENT_TYPES = (VideoFrame, Progress, Completed)
 
 _PROBLEMS = {
@@ -61,6 +62,7 @@ def _document() -> dict[str, Any]:
             "/v1/sessions/{session_id}": {"parameters": [_session()], "get": _show(), "delete": _cancel()},
             "/v1/sessions/{session_id}/videos": {"parameters": [_session()], "get": _videos()},
             "/v1/sessions/{session_id}/events": {"parameters": [_session()], "get": _events()},
+            "/v1/status": {"get": _status()},
         },
         "components": {"schemas": components((*TYPES, *EVENT_TYPES))},
     }
@@ -196,6 +198,15 @@ def _events() -> Schema:
             "204": {"description": "All has been seen, `completed` too; an EventSource does not come back."},
             **_problems(401, 404, 410, 422, 429),
         },
+    }
+
+
+def _status() -> Schema:
+    answers = {"200": {"description": "As it is now.", "content": {JSON: {"schema": ref(SystemStatus)}}}}
+    return {
+        "operationId": "showStatus",
+        "summary": "Every replica, the queues, and the sessions under way",
+        "responses": {**answers, **_problems(401, 429)},
     }
 
 

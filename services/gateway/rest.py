@@ -38,6 +38,7 @@ from services.gateway.representations import CSV, JSON, preferred
 from services.gateway.resources import Created, Session, session_of
 from services.gateway.sessions import Sessions, answered
 from services.gateway.settings import GatewaySettings
+from services.gateway.status import Status
 from services.gateway.storage import Storage, trouble_of
 from services.gateway.streaming import Streamed, begun_with, sliced
 
@@ -55,7 +56,9 @@ tracer = trace.get_tracer("services.gateway")
 class Rest:
     """The application under `/v1`. Holds no state of its own."""
 
-    def __init__(self, sessions: Sessions, storage: Storage, settings: GatewaySettings) -> None:
+    def __init__(
+        self, sessions: Sessions, storage: Storage, settings: GatewaySettings, status: Status | None = None
+    ) -> None:
         self.sessions, self.storage = sessions, storage
         self.settings = settings
         self.draining = Draining()
@@ -67,6 +70,7 @@ class Rest:
                 _route(one, GET=self.show, DELETE=self.cancel),
                 Route(f"{one}/videos", self.videos, methods=["GET"]),
                 Route(f"{one}/events", events.answer, methods=["GET"]),
+                *([] if status is None else [Route("/status", status.answer, methods=["GET"])]),
             ],
             exception_handlers={
                 Problem: answer_problem,

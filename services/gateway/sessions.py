@@ -26,6 +26,7 @@ from libs.common.messages import (
     encode,
 )
 from libs.common.session_log import SessionLog
+from libs.common.tally import Tally
 from libs.common.telemetry import inject, message_span
 from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
 from services.gateway.filters import filters_of
@@ -66,6 +67,7 @@ class Sessions:
         self.session_log = session_log
         self.deadline_s = deadline_s
         self.check_s = check_s
+        self.tally = Tally()  # of those begun
 
     async def begin(self, wanted: InitiateParameters, *, caller: Caller = ANONYMOUS, keyed: str | None = None) -> Begun:
         """Writes the request that `wanted`, which has been checked, asks for to the log; hands it to the crawlers.
@@ -91,18 +93,19 @@ class Sessions:
         )
         sequence, again = 0, False
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                record = RequestRecord(request=request, owner=caller.owner, place=caller.place)
-                sequence, again = await self._written(session, record)
-                if again and keyed and await self.session_log.get(session, subjects.CRAWLED) is not None:
-                    return Begun(session, sequence, again)
-                if self.limits is not None:
-                    await self.limits.confirm(caller, sequence)
-                await self._list(session, caller.owner)
-                with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
-                    await self.session_log.bus.publish(
-                        subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
-                    )
+            with self.tally.working(Limited, KeyReused):
+                async with asyncio.timeout(PATIENCE_S):
+                    record = RequestRecord(request=request, owner=caller.owner, place=caller.place)
+                    sequence, again = await self._written(session, record)
+                    if again and keyed and await self.session_log.get(session, subjects.CRAWLED) is not None:
+                        return Begun(session, sequence, again)
+                    if self.limits is not None:
+                        await self.limits.confirm(caller, sequence)
+                    await self._list(session, caller.owner)
+                    with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
+                        await self.session_log.bus.publish(
+                            subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
+                        )
         except (BrokerUnavailable, PublishRefused, Limited, TimeoutError) as error:
             if sequence and not keyed:  # what has a key is asked for again
                 await self._never_began(session)
