@@ -70,6 +70,8 @@ def down(document: Document) -> list[str]:
 def verdict(document: Document) -> str:
     """In a sentence."""
     lacking = down(document)
+    if document.get("unheard"):
+        return "no gateway answers; this is what was known last"
     if document["stale"]:
         return "the gateway has lost the broker; this is what was known last"
     if lacking:
@@ -194,7 +196,7 @@ async def _again(client: httpx2.AsyncClient, places: list[str], before: Document
     try:
         return await ask(client, places)
     except GatewayUnreachable:
-        return {**before, "stale": True}
+        return {**before, "stale": True, "unheard": True}
 
 
 def _write(document: Document, console: Console, as_json: bool) -> None:

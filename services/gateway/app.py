@@ -40,7 +40,7 @@ def gateway_app(
     firebase: FirebaseEndpoint | None = None,
     security: Security | None = None,
 ) -> Starlette:
-    """`/` and `/status` the pages, `/ws` the protocol, `/v1` REST and tickets, `/docs` and what it shows, `/healthz` and
+    """`/`, `/status` pages, `/ws` the protocol, `/v1` REST and tickets, `/docs` and what it shows, `/healthz` and
     `/readyz`.
 
     `/.ws` and `….json` are Firebase's. Without `security` all are anonymous.

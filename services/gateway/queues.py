@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from libs.common import subjects
 from libs.common.bus import Bus
 from libs.common.errors import PinstreamError, StreamMissing
 from libs.common.refusal import ApiRefused
@@ -74,7 +75,8 @@ class Queues:
         return self.depths
 
     async def _asked(self) -> Depths:
-        queues = [found for one in consumers() if (found := await self._queue(*one)) is not None]
+        stages = sorted(consumers(), key=lambda one: one[0] == subjects.QUARANTINE)
+        queues = [found for one in stages if (found := await self._queue(*one)) is not None]
         names = [config["name"] for config in streams(StreamSettings())]
         told = [stream for name in names if (stream := await self._stream(name)) is not None]
         return Depths(queues=tuple(queues), streams=tuple(told), looked_at=time.time())

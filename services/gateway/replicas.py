@@ -83,7 +83,7 @@ class Replica:
             return self.gone_as
         if self.health.state == micro.STOPPED:
             return STOPPED
-        if self.unanswered >= LOST_FROM and now - self.asked_at >= GRACE_S:
+        if self.unanswered - (now - self.asked_at < GRACE_S) >= LOST_FROM:  # the last may be answered yet
             return LOST
         if self.health.state == micro.STOPPING:
             return STOPPING
