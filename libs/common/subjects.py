@@ -61,7 +61,7 @@ NO_LEASE = "media.lease.nobody.nobody"  # a subject of RAW that no message, and 
 NO_RECORD = f"$KV.{RESULTS_BUCKET}.nobody"  # the same of the bucket
 PUBLIC_RESULTS = "results.>"  # where the bucket republishes its records, for other services
 ALL_CANCELS = "search.cancel.*"  # core NATS: a session id whose work is to stop at once
-ALL_STATUS = "status.*.*"  # core NATS: what a replica says of itself unasked, as it begins and ends
+ALL_STATUS = "replica.status.*.*"  # core NATS: what a replica says of itself unasked, as it begins and ends
 
 # services by their names in the NATS micro protocol (ADR-32)
 GATEWAY = "gateway"
@@ -216,7 +216,7 @@ def stats(service: str, replica: str | None = None) -> str:
 
 def status(service: str, replica: str) -> str:
     """Where a replica says unasked how it is."""
-    return f"status.{SERVICES[service]}.{token(replica)}"
+    return f"replica.status.{SERVICES[service]}.{token(replica)}"
 
 
 def suspect(stage: str, subject: str) -> str:

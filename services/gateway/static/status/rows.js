@@ -39,9 +39,7 @@ export class Rows {
       const cell = element(index ? "td" : "th");
       cell.setAttribute("role", index ? "cell" : "rowheader");
       if (!index) cell.scope = "row";
-      const name = element("span", label, "label");
-      name.setAttribute("aria-hidden", "true"); // the column's header says so already
-      if (index) cell.append(name);
+      if (index) cell.dataset.label = label;
       cell.append(element("span", "", "value"));
       if (!index) cell.append(element("span", "", "note"));
       row.append(cell);
