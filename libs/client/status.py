@@ -207,13 +207,18 @@ def _write(document: Document, console: Console, as_json: bool) -> None:
         console.print(view(document, console.width))
 
 
-def run_status(urls: str, *, watch: bool, as_json: bool, api_key: str | None) -> int:
+async def in_loop(urls: str, *, watch: bool, as_json: bool, api_key: str | None) -> int:
     """The command; what went wrong goes to standard error. Returns the exit code."""
     try:
-        return asyncio.run(_run(addresses(urls), watch=watch, as_json=as_json, api_key=api_key))
+        return await _run(addresses(urls), watch=watch, as_json=as_json, api_key=api_key)
     except (ValueError, RequestRefused) as error:
         print(f"pinstream: {error}", file=sys.stderr)
         return EX_USAGE
     except GatewayUnreachable as error:
         print(f"pinstream: {error}", file=sys.stderr)
         return EX_UNAVAILABLE
+
+
+def run_status(urls: str, *, watch: bool, as_json: bool, api_key: str | None) -> int:
+    """The same, as a process of its own."""
+    return asyncio.run(in_loop(urls, watch=watch, as_json=as_json, api_key=api_key))

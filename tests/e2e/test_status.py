@@ -25,8 +25,12 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from libs.client.client import Client
 from libs.client.local import LocalOptions, LocalStack
+from libs.client.status import in_loop
+from libs.common import subjects
 from libs.common.bus import connect
 from libs.common.keys import create
+from libs.common.messages import CrawledRecord, ProgressRecord, Reason, RequestRecord, SearchRequest
+from libs.common.session_log import session_log
 from libs.common.settings import Settings
 from tests.clients.environments import NODE, node
 from tests.fake_pinterest import RunningSite
@@ -103,17 +107,11 @@ async def becomes(http: httpx2.AsyncClient, place: str, wanted: dict[str, str], 
     await wait_for(is_so, f"{wanted} at {place}; they were {last}", timeout_s)
 
 
-async def command(stack: LocalStack, *arguments: str, width: int = 160) -> tuple[int, str, str]:
-    """The exit code and the output of `pinstream status`."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "libs.client.cli", "status", *arguments),
-        stdout=PIPE,
-        stderr=PIPE,
-        env={**os.environ, "PINSTREAM_URL": stack.ws_url, "COLUMNS": str(width)},
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+async def command(capsys: pytest.CaptureFixture[str], *arguments: str, api_key: str | None = None) -> tuple[int, str]:
+    """The exit code and the output of `pinstream status` at these addresses, without the start of a process."""
+    code = await in_loop(",".join(arguments), watch=False, as_json=False, api_key=api_key)
+    said = capsys.readouterr()
+    return code, said.out + said.err
 
 
 @asynccontextmanager
@@ -215,18 +213,21 @@ def _stage(document: dict[str, Any], service: str, name: str) -> dict[str, Any]:
 
 
 async def test_the_command_shows_all_and_says_by_its_exit_code_that_all_is_well(stack: LocalStack) -> None:
-    code, out, err = await command(stack)
-    assert (code, err) == (0, "")
-    for service, count in SERVICES.items():
-        for number in range(count):
-            assert f"{service}-{number + 1}" in out
-    assert "every service has a replica that can take work" in out
-    code, out, _ = await command(stack, "--json")
-    assert code == 0 and len(states(json.loads(out))) == sum(SERVICES.values())
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "libs.client.cli", "status", "--watch", "--json"),
+        stdout=PIPE,
+        env={**os.environ, "PINSTREAM_URL": stack.ws_url},
+    )
+    assert process.stdout is not None
+    first, second = json.loads(await process.stdout.readline()), json.loads(await process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+    assert await process.wait() == 0
+    assert len(states(first)) == sum(SERVICES.values())
+    assert first["now"] < second["now"]
 
 
 async def test_a_killed_replica_is_lost_within_five_seconds_wherever_one_looks(
-    stack: LocalStack, browser: Browser, http: httpx2.AsyncClient
+    stack: LocalStack, browser: Browser, http: httpx2.AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with opened(browser, stack.page_url + "status") as page:
         row = page.get_by_role("row", name="transformer-2")
@@ -243,57 +244,55 @@ async def test_a_killed_replica_is_lost_within_five_seconds_wherever_one_looks(
         await expect(page.get_by_role("status")).to_contain_text("transformer-2 is lost.")
         await accessible(page)
         await photographed(page, "lost")
-    code, out, _ = await command(stack)
-    assert code == 0 and "lost for" in out
+    code, said = await command(capsys, stack.ws_url)
+    assert code == 0 and "lost for" in said and "dedup-1" in said
 
 
-async def test_the_page_shows_figures_that_move_and_can_be_read_in_words(
-    stack: LocalStack, browser: Browser, http: httpx2.AsyncClient
-) -> None:
-    async with opened(browser, stack.page_url + "status", color_scheme="dark") as page:
+async def test_the_page_shows_figures_that_move_and_can_be_read_in_words(stack: LocalStack, browser: Browser) -> None:
+    """In the dark, as narrow as a phone, by the keyboard."""
+    phone: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
+    async with (
+        connect(Settings(nats_url=stack.nats_url), "test") as bus,
+        session_log(bus) as log,
+        opened(browser, stack.page_url + "status", **phone) as page,
+    ):
         chart = page.get_by_role("figure").filter(has_text="Sessions")
-        async with asyncio.timeout(60):
-            search = Client(stack.ws_url).search("slow glaze", limit=400)
-            async with search:
-                async for _ in search:
-                    break
-                await expect(chart.get_by_role("row", name="Under way").get_by_role("cell").first).to_have_text("1")
-                await expect(page.locator("#sessions")).to_contain_text("Crawling")
-        await expect(chart.get_by_role("row", name="Under way").get_by_role("cell").first).to_have_text("0")
-        await expect(chart.get_by_role("row", name="Under way").get_by_role("cell").last).to_have_text("1")
-        drawn = chart.locator("canvas")
-        await expect(drawn).to_be_visible()
-        assert await drawn.evaluate(
+        await expect(page.get_by_role("row", name="gateway-1")).to_be_visible()
+        await expect(page.locator("#sessions")).to_have_text("Under way0")
+        session = "f" * 32
+        request = SearchRequest(session=session, query="q", result_limit=1, requested_at=time.time(), deadline_s=600)
+        await log.create(session, subjects.REQUEST, RequestRecord(request=request))
+        await expect(page.locator("#sessions")).to_contain_text("Queued1")
+        await log.put(session, subjects.PROGRESS, ProgressRecord(state="waiting"))
+        await expect(page.locator("#sessions")).to_contain_text("Waiting1")
+        await log.create(session, subjects.CRAWLED, CrawledRecord(reason=Reason.EXHAUSTED, items=0))
+        await expect(page.locator("#sessions")).to_have_text("Under way0")
+        waiting = chart.get_by_role("row", name="Waiting for the site").get_by_role("cell")
+        assert await waiting.all_text_contents() == ["0", "1"]
+        await expect(chart.get_by_role("img")).to_have_attribute("aria-label", re.compile(r"^Sessions: Under way \d"))
+        drawn = await chart.locator("canvas").evaluate(
             "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
         )
-        await expect(chart.get_by_role("img")).to_have_attribute("aria-label", re.compile(r"^Sessions: Under way \d"))
-        await accessible(page)
-        await photographed(page, "dark")
-    phone: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-    async with opened(browser, stack.page_url + "status", **phone) as page:
-        await expect(page.get_by_role("row", name="gateway-1")).to_be_visible()
+        assert drawn
         await expect(page.get_by_role("figure")).to_have_count(4)
         assert await page.evaluate("document.documentElement.scrollWidth") <= 390
         await accessible(page)
         await photographed(page, "phone")
-
-
-async def test_the_keyboard_alone_reaches_everything(stack: LocalStack, browser: Browser) -> None:
-    async with opened(browser, stack.page_url + "status") as page:
-        await expect(page.get_by_role("row", name="dedup-1")).to_be_visible()
         reached = []
         for _ in range(5):
             await page.keyboard.press("Tab")
             reached.append(await page.evaluate("document.activeElement.textContent.trim()"))
         assert reached == ["Skip to the services", "pinstream", "Search", "Interfaces", "/v1/status"]
-        await page.reload()
-        await page.keyboard.press("Tab")
-        await page.keyboard.press("Enter")
+        await page.get_by_role("link", name="Skip to the services").press("Enter")
         assert await page.evaluate("document.activeElement.id") == "services"
 
 
 async def test_where_a_key_is_needed_the_page_and_the_command_ask_for_one(
-    stack: LocalStack, browser: Browser, http: httpx2.AsyncClient, tmp_path: Path
+    stack: LocalStack,
+    browser: Browser,
+    http: httpx2.AsyncClient,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     async with connect(Settings(nats_url=stack.nats_url), "test") as bus:
         key = (await create(bus, "operator")).text
@@ -312,27 +311,27 @@ async def test_where_a_key_is_needed_the_page_and_the_command_ask_for_one(
             await page.keyboard.press("Enter")
             await expect(page.get_by_role("row", name="dedup-1")).to_be_visible()
             assert key not in page.url
-            await page.reload()
-            await expect(page.get_by_role("row", name="dedup-1")).to_be_visible()
             await page.get_by_role("button", name="Forget it").click()
             await expect(field).to_be_visible()
-        code, _, err = await command(stack, "--url", gateway.url)
-        assert code == 2 and "PINSTREAM_API_KEY" in err
-        code, out, _ = await command(stack, "--url", gateway.url, "--api-key", key)
-        assert code == 0 and "dedup-1" in out
+        code, said = await command(capsys, gateway.url)
+        assert code == 2 and "PINSTREAM_API_KEY" in said
+        code, said = await command(capsys, gateway.url, api_key=key)
+        assert code == 0 and "dedup-1" in said
         assert key not in gateway.said
 
 
-async def test_a_service_without_a_replica_makes_the_command_fail(stack: LocalStack, http: httpx2.AsyncClient) -> None:
+async def test_a_service_without_a_replica_makes_the_command_fail(
+    stack: LocalStack, http: httpx2.AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
     process = stack.processes("dedup")[0].process
     assert process is not None
     process.send_signal(signal.SIGTERM)
     await process.wait()
     await becomes(http, places(stack)[0], {"dedup-1": "stopped"}, timeout_s=2)  # it said so itself
-    code, out, _ = await command(stack)
-    assert code == 1 and "no replica can take work of: dedup" in out
-    code, _, err = await command(stack, "--url", "ws://127.0.0.1:9/ws")
-    assert code == 69 and "no gateway" in err
+    code, said = await command(capsys, "ws://127.0.0.1:9/ws", stack.ws_url)  # the first gateway that answers tells
+    assert code == 1 and "no replica can take work of: dedup" in said
+    code, said = await command(capsys, "ws://127.0.0.1:9/ws")
+    assert code == 69 and "no gateway" in said
 
 
 async def test_a_gateway_that_begins_later_shows_the_same(stack: LocalStack, http: httpx2.AsyncClient) -> None:
@@ -347,7 +346,7 @@ async def test_a_gateway_that_begins_later_shows_the_same(stack: LocalStack, htt
 
 
 async def test_while_the_broker_is_away_it_is_told_what_was_known_last(
-    stack: LocalStack, browser: Browser, http: httpx2.AsyncClient
+    stack: LocalStack, browser: Browser, http: httpx2.AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with opened(browser, stack.page_url + "status") as page:
         await expect(page.get_by_role("heading", level=1)).to_contain_text("No replica is ready: dedup")
@@ -359,5 +358,5 @@ async def test_while_the_broker_is_away_it_is_told_what_was_known_last(
     document = await told(http, places(stack)[0])
     assert document["stale"] and not document["broker"]["connected"] and document["broker"]["trouble"]
     assert states(document)["transformer-1"] == "ready" and document["queues"]
-    code, out, _ = await command(stack)
-    assert code == 1 and "what was known last" in out
+    code, said = await command(capsys, stack.ws_url)
+    assert code == 1 and "what was known last" in said
