@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 import structlog
@@ -197,8 +197,15 @@ class Replicas:
             self.heard(message.data, time.monotonic(), time.time())
 
         inbox = self.bus.new_inbox()
-        await self.bus.subscribe(inbox, heard)
-        await self.bus.subscribe(subjects.ALL_STATUS, heard)
+        subscriptions = [await self.bus.subscribe(one, heard) for one in (inbox, subjects.ALL_STATUS)]
+        try:
+            await self._ask(inbox)
+        finally:
+            with suppress(Exception):  # the link is down: the subscriptions are gone with it, and that was logged
+                for subscription in subscriptions:
+                    await subscription.unsubscribe()
+
+    async def _ask(self, inbox: str) -> None:
         reconnects = self.bus.reconnects
         while True:
             if reconnects != self.bus.reconnects:
