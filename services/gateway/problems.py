@@ -67,7 +67,7 @@ class Problem(PinstreamError):
         )
         headers = {"Cache-Control": "no-store", **self.headers}
         if self.retry_after_s is not None:
-            headers["Retry-After"] = str(round(self.retry_after_s))
+            headers["Retry-After"] = str(max(1, round(self.retry_after_s)))
         return Response(msgspec.json.encode(document), self.status, headers, MEDIA_TYPE)
 
 
