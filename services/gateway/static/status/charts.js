@@ -6,6 +6,7 @@ import { $, count, element, hour, milliseconds, number, say } from "./words.js";
 const SHOWN_S = 300;
 const HEIGHT = 180;
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]]; // lines are told apart without their colours too
+const WHOLE = [1, 10, 100, 1_000, 10_000, 100_000].flatMap((ten) => [ten, 2 * ten, 5 * ten]); // nothing waits by halves
 const SPOKEN_EVERY_MS = 10_000;
 
 const stage = (service, name, figure) => ({ services }) =>
@@ -138,6 +139,7 @@ class Chart {
           ...axis,
           size: 62,
           values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : this.form(tick))),
+          ...(this.form === count && { incrs: WHOLE }),
           ...(this.logarithmic && { splits: (_, _axis, low, high) => decades(low, high), filter: (_, ticks) => ticks }),
         },
       ],

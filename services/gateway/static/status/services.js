@@ -14,9 +14,10 @@ export function showServices({ services, now }) {
   for (const service of services) {
     const board = boards.get(service.service) ?? makeBoard(service.service);
     const there = service.replicas.filter(({ state }) => !GONE.includes(state)).length;
+    const lost = service.replicas.filter(({ state }) => state === "lost").length;
     const ready = service.ready ? `${service.ready} of ${there} ready` : there ? "none ready" : "none there";
-    say(board.ready, ready);
-    board.section.dataset.tone = !service.ready ? "bad" : service.ready < there ? "fair" : "good";
+    say(board.ready, lost ? `${ready}, ${lost} lost` : ready);
+    board.section.dataset.tone = !service.ready ? "bad" : service.ready < there || lost ? "fair" : "good";
     board.rows.show(service.replicas.map((replica) => rowOf(replica, now)));
     board.empty.hidden = service.replicas.length > 0;
     board.table.hidden = !service.replicas.length;
