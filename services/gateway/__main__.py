@@ -23,6 +23,7 @@ from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import storage
+from services.gateway.webhooks.postmen import posting
 from services.gateway.websocket import WebSocketEndpoint
 
 
@@ -37,8 +38,15 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             session_log(bus) as log,
             storage(log, settings.storage_check_s) as stored,
             security(settings, log) as secure,
+            posting(log, settings, stop) as webhooks,
         ):
-            sessions = Sessions(log, settings.session_deadline_s, limits=secure.limits)
+            sessions = Sessions(
+                log,
+                settings.session_deadline_s,
+                limits=secure.limits,
+                webhooks=webhooks.queue,
+                secrets=webhooks.secrets,
+            )
             endpoint, rest = WebSocketEndpoint(sessions, stored, settings), Rest(sessions, stored, settings)
             firebase = FirebaseEndpoint(sessions, stored, settings, secure.access)
             checks = {
@@ -52,7 +60,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 scheme = "ws" if certificate is None else "wss"
                 structlog.get_logger().info("listening", url=f"{scheme}://{host}:{port}/ws")
                 await stop.wait()
-                await asyncio.gather(endpoint.drain(), rest.drain(), firebase.drain())
+                await asyncio.gather(endpoint.drain(), rest.drain(), firebase.drain(), webhooks.drain())
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from services.gateway.sending import Sender, traced
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage, trouble_of
+from services.gateway.webhooks.target import receivers_of
 
 log = structlog.get_logger()
 tracer = trace.get_tracer("services.gateway")
@@ -114,7 +115,7 @@ class Connection:
             return
         text = message["text"]
         try:
-            operation = parse_operation(text, self.settings.site_url)
+            operation = parse_operation(text, self.settings.site_url, receivers_of(self.settings))
         except InvalidOperation as error:
             refusal = ErrorFrame(id=error.id, code=error.code, field=error.field, message=str(error))
             await self.sender.send(refusal)
@@ -153,10 +154,18 @@ class Connection:
                         url=wanted.url,
                         filters=filters_of(wanted.filters),
                         scope=wanted.scope,
+                        callback_url=wanted.callback_url,
                         caller=self.caller,
                     )
                     span.set_attribute("pinstream.session", begun.session)
-                    await self.sender.send(Accepted(id=id_, session_id=begun.session, sequence=begun.sequence))
+                    await self.sender.send(
+                        Accepted(
+                            id=id_,
+                            session_id=begun.session,
+                            sequence=begun.sequence,
+                            webhook_secret=begun.webhook_secret,
+                        )
+                    )
                 self._follow(begun.session, begun.sequence, id_)
             case CancelExtraction(parameters=cancelled):
                 followed = cancelled.session_id in self._following  # whose end may come while it is being cancelled

@@ -31,6 +31,8 @@ from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
 from services.gateway.following import CHECK_S, Following, may_follow
 from services.gateway.idempotency import KeyReused, same_search
 from services.gateway.limits import Limited, Limits
+from services.gateway.webhooks.queue import WebhookQueue
+from services.gateway.webhooks.signing import Secrets
 
 PATIENCE_S = 5.0  # a client waits for the answer; after this it is told to come back
 
@@ -38,11 +40,15 @@ log = structlog.get_logger()
 
 
 class Begun(NamedTuple):
-    """A session that exists; `sequence` is its request's place in the log, `again`: it was there before."""
+    """A session that exists; `sequence` is its request's place in the log, `again`: it was there before.
+
+    `webhook_secret` is what its webhooks are signed with, if it has some and its caller no name.
+    """
 
     session: str
     sequence: int
     again: bool = False
+    webhook_secret: str | None = None
 
 
 @asynccontextmanager
@@ -59,9 +65,18 @@ class Sessions:
     """Begins, cancels and follows sessions."""
 
     def __init__(
-        self, session_log: SessionLog, deadline_s: float, check_s: float = CHECK_S, limits: Limits | None = None
+        self,
+        session_log: SessionLog,
+        deadline_s: float,
+        check_s: float = CHECK_S,
+        limits: Limits | None = None,
+        *,
+        webhooks: WebhookQueue | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self.limits = limits
+        self.webhooks = webhooks or WebhookQueue(session_log.bus)
+        self.webhook_secrets = secrets
         self.session_log = session_log
         self.deadline_s = deadline_s
         self.check_s = check_s
@@ -74,6 +89,7 @@ class Sessions:
         url: str | None = None,
         filters: Filters | None = None,
         scope: str | None = None,
+        callback_url: str | None = None,
         caller: Caller = ANONYMOUS,
         keyed: str | None = None,
     ) -> Begun:
@@ -87,6 +103,8 @@ class Sessions:
             raise TokenRefused
         if self.limits is not None and not (keyed and await self._begun(keyed)):
             self.limits.session(caller)
+        if callback_url is not None:
+            await self.webhooks.check(caller)
         session = keyed or secrets.token_hex(16)
         request = SearchRequest(
             session=session,
@@ -101,13 +119,18 @@ class Sessions:
         sequence, again = 0, False
         try:
             async with asyncio.timeout(PATIENCE_S):
-                record = RequestRecord(request=request, owner=caller.owner, place=caller.place)
+                record = RequestRecord(
+                    request=request, owner=caller.owner, place=caller.place, callback_url=callback_url
+                )
                 sequence, again = await self._written(session, record)
+                begun = Begun(session, sequence, again, self.secret_of(record))
                 if again and keyed and await self.session_log.get(session, subjects.CRAWLED) is not None:
-                    return Begun(session, sequence, again)
+                    await self._post(session, record, caller)
+                    return begun
                 if self.limits is not None:
                     await self.limits.confirm(caller, sequence)
                 await self._list(session, caller.owner)
+                await self._post(session, record, caller)
                 with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
                     await self.session_log.bus.publish(
                         subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
@@ -119,7 +142,18 @@ class Sessions:
                 raise BrokerUnavailable(f"nothing was stored within {PATIENCE_S:g} s") from error
             raise
         log.info("session begun", session=session, query=request.query, url=request.url, result_limit=result_limit)
-        return Begun(session, sequence, again)
+        return begun
+
+    def secret_of(self, record: RequestRecord) -> str | None:
+        """What the webhooks of a session are signed with; None where it has none, or those of a caller with a name."""
+        if record.callback_url is None or record.owner or self.webhook_secrets is None:
+            return None
+        return self.webhook_secrets.shown("", record.request.session)
+
+    async def _post(self, session: str, record: RequestRecord, caller: Caller) -> None:
+        """Has the results posted; before the crawl is asked for, so that one that is over has been posted, too."""
+        if record.callback_url is not None:
+            await self.webhooks.put(session, caller, PATIENCE_S)
 
     async def _begun(self, session: str) -> bool:
         async with answered():
@@ -132,7 +166,9 @@ class Sessions:
             there = await self.session_log.get(session, subjects.REQUEST)
             if there is None or not isinstance(there.message, RequestRecord):
                 raise BrokerUnavailable("the request was stored and cannot be read yet") from None
-            if not same_search(there.message.request, record.request):
+            if not same_search(there.message.request, record.request) or (
+                there.message.callback_url != record.callback_url
+            ):
                 raise KeyReused from None
             return there.sequence, True
 
