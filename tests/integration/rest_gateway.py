@@ -19,6 +19,7 @@ from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage
+from services.gateway.webhooks.signing import Secrets
 from services.gateway.websocket import WebSocketEndpoint
 
 WANTED = {"search_query": "ceramic glaze", "result_limit": 50}
@@ -40,7 +41,7 @@ class RestGateway:
     def __init__(self, log: SessionLog, **settings: Any) -> None:
         self.settings = GatewaySettings(**settings)
         self.storage = Storage(log, self.settings.storage_check_s)
-        sessions = Sessions(log, self.settings.session_deadline_s)
+        sessions = Sessions(log, self.settings.session_deadline_s, secrets=Secrets([b"k" * 32]))
         self.rest = Rest(sessions, self.storage, self.settings)
         endpoint = WebSocketEndpoint(sessions, self.storage, self.settings)
         self.sock = listen("127.0.0.1", 0)
