@@ -352,7 +352,7 @@ class Callback(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     Videos to the sequence `delivered` were taken; the batch that ends at `through` is on its way. `failures` in a row
     began at `failing_since`; `status` and `error` are of the last attempt, at `tried_at`; the next is at `retry_at`.
-    Times are seconds since 1970.
+    Times are seconds since 1970. `holder` names the taking in hand that wrote last.
     """
 
     delivered: int = 0
@@ -365,6 +365,7 @@ class Callback(Message, frozen=True, kw_only=True, omit_defaults=True):
     status: int | None = None
     error: str | None = None
     over: Over | None = None
+    holder: str = ""
 
 
 # The pace of requests to a site, one record a site in the bucket `pace`.

@@ -101,10 +101,12 @@ class Sessions:
         """
         if not caller.admitted:
             raise TokenRefused
-        if self.limits is not None and not (keyed and await self._begun(keyed)):
-            self.limits.session(caller)
-        if callback_url is not None:
-            await self.webhooks.check(caller)
+        if not (keyed and await self._begun(keyed)):
+            if self.limits is not None:
+                self.limits.session(caller)
+            if callback_url is not None:
+                async with answered():
+                    await self.webhooks.check(caller)
         session = keyed or secrets.token_hex(16)
         request = SearchRequest(
             session=session,

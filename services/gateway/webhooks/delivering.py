@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Coroutine
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import msgspec
@@ -89,8 +89,9 @@ class Delivering:
             self.bell.clear()
             started = time.monotonic()
             full, posted = False, False
-            async with self.room.place(self.target.place, self.request.owner or self.request.place):
-                self._go_on()
+            async with AsyncExitStack() as held:
+                caller = self.request.owner or self.request.place
+                await self._while_running(held.enter_async_context(self.room.place(self.target.place, caller)))
                 post, through = await self._next()
                 if post is not None:
                     posted, full = True, through > 0 and self._full
@@ -102,18 +103,16 @@ class Delivering:
             else:
                 await self._while_running(self.bell.wait())
 
-    def _go_on(self) -> None:
-        if self.stop.is_set():
-            raise Later(0)
-
     async def _while_running(self, what: Coroutine[Any, Any, None]) -> None:
+        """Returns when `what` is done, unless this gateway is about to end."""
         waiting = asyncio.create_task(what, name=f"webhooks of {self.session}")
         stopping = asyncio.create_task(self.stop.wait())
         try:
             await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await end(waiting, stopping)
-        self._go_on()
+        if self.stop.is_set():
+            raise Later(0)
 
     async def _next(self) -> tuple[Post | None, int]:
         """What is to be posted now, if anything is, and the sequence that it ends at, 0 for the end of the session.

@@ -1,14 +1,16 @@
 """How far the posting of a session is, kept with the broker: what one gateway has done another goes on after.
 
-A record is replaced on the condition that it is still the one that was read, so that a gateway which stood still while
-another took its place can write nothing more, and posts nothing that it has not announced before.
+A record is replaced on the condition that it is still the one that was read, and whoever takes a session in hand writes
+first: a gateway which stood still meanwhile can write nothing more, and posts nothing that it has not announced before.
 """
 
 from __future__ import annotations
 
+import secrets
 from typing import NamedTuple
 
 import structlog
+from msgspec.structs import replace
 
 from libs.common import subjects
 from libs.common.bus import Bus, Fence
@@ -36,6 +38,11 @@ async def kept(bus: Bus, session: str) -> Kept:
     except MalformedMessage as error:
         log.error("an unreadable record is replaced: all is posted again", session=session, error=str(error))
         return Kept(Callback(), stored.sequence)
+
+
+async def take(bus: Bus, session: str, before: Kept) -> Kept:
+    """Takes the session in hand. Raises Superseded where another has done so meanwhile."""
+    return await keep(bus, session, before, replace(before.callback, holder=secrets.token_hex(8)))
 
 
 async def keep(bus: Bus, session: str, before: Kept, callback: Callback) -> Kept:

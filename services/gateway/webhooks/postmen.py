@@ -21,7 +21,7 @@ from libs.common.tasks import end
 from services.gateway.following import SessionExpired
 from services.gateway.webhook_settings import WebhookSettings
 from services.gateway.webhooks.delivering import Delivering
-from services.gateway.webhooks.ledger import keep, kept
+from services.gateway.webhooks.ledger import keep, kept, take
 from services.gateway.webhooks.posting import Poster, poster
 from services.gateway.webhooks.queue import WebhookQueue
 from services.gateway.webhooks.room import Room
@@ -66,6 +66,7 @@ class Postmen:
         except NotATarget as error:
             await self._end(session, Over.FAILED, f"callback_url {error}")
             return
+        before = await take(self.session_log.bus, session, before)
         with self.bells.bell(session) as bell:
             try:
                 await Delivering(

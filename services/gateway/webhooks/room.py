@@ -33,11 +33,16 @@ class Room:
     """Whoever waits for a slow host, or has many sessions, keeps nobody else waiting."""
 
     def __init__(self, most: int, per_host: int, per_caller: int) -> None:
-        self._hosts, self._callers = _Share(per_host), _Share(per_caller)
+        self._pairs, self._callers, self._hosts = _Share(per_host), _Share(per_caller), _Share(per_host)
         self._all = asyncio.Semaphore(most)
 
     @asynccontextmanager
     async def place(self, host: str, caller: str) -> AsyncIterator[None]:
-        """Within, one may be posted."""
-        async with self._hosts.one(host), self._callers.one(caller), self._all:
+        """Within, one may be posted.
+
+        Who waits holds what is its own before what is shared: a caller's slow host takes some of its places, and none
+        of another's.
+        """
+        own = self._pairs.one(f"{caller} {host}"), self._callers.one(caller)
+        async with own[0], own[1], self._hosts.one(host), self._all:
             yield
