@@ -158,7 +158,9 @@ async def test_who_answers_gone_is_left_alone(log: SessionLog) -> None:
         assert [post.event["data"]["session_id"] for post in there.posts] == [begun.session, other.session]
 
 
-async def test_who_fails_for_too_long_is_given_up_and_it_shows(log: SessionLog) -> None:
+async def test_who_fails_for_too_long_is_given_up_and_it_shows(
+    log: SessionLog, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with receiver([status(500)] * 1000) as there, gateway(log, webhook_give_up_s=0.3) as here:
         begun = await here.begin(there.url)
         sequence = await give(log, begun.session, 0)
@@ -169,6 +171,8 @@ async def test_who_fails_for_too_long_is_given_up_and_it_shows(log: SessionLog) 
         await finish(log, begun.session, 1)
         assert tries == len(there.posts) == given_up.attempts
         assert sequence > given_up.delivered, "what is missing can be read after it"
+        said = capsys.readouterr().out
+        assert f"receiver=127.0.0.1:{there.port}" in said and "who=me" not in said
 
 
 async def test_a_cancelled_session_is_completed(log: SessionLog) -> None:

@@ -63,9 +63,11 @@ async def test_the_receiver_has_all_each_once_whatever_becomes_of_the_gateways(
         on_its_way = there.posts[-1].id
         known = len(there.posts)
         stopped.terminate()
+        told_at = time.monotonic()
         handed_over_s = await goes_on(there, "another goes on for the one that was stopped")
         assert handed_over_s < 2
         assert await stopped.ended() == 0
+        assert time.monotonic() - told_at < 6, "it has not waited for its time to drain"
         assert on_its_way in {post.id for post in there.taken}, "it came to its end"
         assert on_its_way not in {post.id for post in there.posts[known:]}, "a stop repeats nothing"
 
