@@ -52,6 +52,9 @@ def search(
         str | None,
         typer.Option(metavar="SCOPE", help="only what no search of that scope has given", show_default=False),
     ] = None,
+    callback_url: Annotated[
+        str | None, typer.Option(help="also post what is found to this address", show_default=False)
+    ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -73,7 +76,18 @@ def search(
         exclude_promoted=exclude_promoted,
         created_after=created_after,
     )
-    raise typer.Exit(run_search(topic_or_url, limit, url, format_, filters=filters, new_only=new_only, api_key=api_key))
+    raise typer.Exit(
+        run_search(
+            topic_or_url,
+            limit,
+            url,
+            format_,
+            filters=filters,
+            new_only=new_only,
+            callback_url=callback_url,
+            api_key=api_key,
+        )
+    )
 
 
 @app.command()

@@ -27,6 +27,19 @@ unknown_answers = _meter.create_counter(
     "{answer}",
     "Answers of the site of an unknown shape, by `what`: fields of pins, the cursor, or refused as a whole.",
 )
+webhook_posts = _meter.create_counter(
+    "pinstream.gateway.webhook_posts",
+    "{post}",
+    "Posts to receivers of webhooks, by `outcome`: delivered, failed, refused (an address that is not public), gone.",
+)
+webhook_post_s = _meter.create_histogram(
+    "pinstream.gateway.webhook_post_duration", "s", "How long receivers of webhooks took to answer, by `outcome`."
+)
+webhooks_over = _meter.create_counter(
+    "pinstream.gateway.webhooks_over",
+    "{session}",
+    "Sessions of which nothing more is posted, by `why`: delivered, gone, given_up, expired, failed.",
+)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from structlog.typing import EventDict, WrappedLogger
 SECRET = re.compile(
     r"(?P<key>ps_[0-9a-f]{16}_)[A-Za-z0-9_-]{43}"
     r"|(?P<ticket>pst_)[A-Za-z0-9_-]{43}"
+    r"|(?P<webhook>whsec_)[A-Za-z0-9+/=_-]{24,}"
     r"|(?P<jwt>eyJ)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
     r"|(?P<bearer>\bBearer )[^\s\"'\\]+",
     re.IGNORECASE,

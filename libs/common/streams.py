@@ -95,6 +95,16 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
             republish={"src": subjects.ALL_RECORDS, "dest": subjects.PUBLIC_RESULTS},
         ),
         # full, it forgets the oldest: a video shown again after weeks is less than searches that cannot go on
+        # longer than the log, so that whoever is told of a session that is gone can say so
+        stream(subjects.WEBHOOKS, [subjects.ALL_WEBHOOKS], settings.results_max_age_s + HOUR, 64 * MB, **queue, **once),
+        stream(
+            subjects.CALLBACKS,
+            [subjects.ALL_CALLBACKS],
+            settings.results_max_age_s + HOUR,
+            64 * MB,
+            max_msgs_per_subject=1,
+            discard="old",
+        ),
         stream(
             subjects.SEEN,
             [subjects.ALL_SEEN],
@@ -130,6 +140,8 @@ def consumers() -> list[tuple[str, dict[str, Any]]]:
         (subjects.SEARCHES, durable(subjects.CRAWLER, subjects.ALL_SEARCHES, 1_000)),
         (subjects.RAW, durable(subjects.TRANSFORMER, subjects.ALL_RAW, 10_000, ITEM_ACK_WAIT_S)),
         (subjects.DIRECT, durable(subjects.DEDUP, subjects.ALL_DIRECT, 10_000, ITEM_ACK_WAIT_S)),
+        # a session is pending here until its receiver has all of it, or is given up
+        (subjects.WEBHOOKS, durable(subjects.POSTMEN, subjects.ALL_WEBHOOKS, 100_000, ITEM_ACK_WAIT_S)),
         # a session is pending here until its deadline is past
         (subjects.RESULTS, durable(subjects.DEADLINES, subjects.ALL_REQUEST_RECORDS, 100_000)),
     ]

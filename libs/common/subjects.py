@@ -27,12 +27,16 @@ TICKETS_BUCKET = "tickets"  # leave to connect once: Ticket
 TICKETS = f"KV_{TICKETS_BUCKET}"
 LIMITS_BUCKET = "limits"  # how fast callers may ask (Pace), and how many connections gateways have (Crowd)
 LIMITS = f"KV_{LIMITS_BUCKET}"
+WEBHOOKS = "WEBHOOKS"  # sessions whose results are to be posted: Webhook
+CALLBACKS_BUCKET = "callbacks"  # how far that is: Callback
+CALLBACKS = f"KV_{CALLBACKS_BUCKET}"
 QUARANTINE = "QUARANTINE"  # messages whose handling has ended in nothing before, headers and all
 DEAD_LETTERS = "DEAD_LETTERS"  # bodies that could not be handled, headers and all
 
 CRAWLER = "crawler"  # on SEARCHES
 TRANSFORMER = "transformer"  # on RAW
 DEDUP = "dedup"  # on DIRECT
+POSTMEN = "postmen"  # on WEBHOOKS: the gateways
 DEADLINES = "deadlines"  # on RESULTS: each session's request, once more when its deadline is past
 SUSPECTS_OF = {CRAWLER: "suspects-crawler", TRANSFORMER: "suspects-transformer", DEDUP: "suspects-dedup"}
 
@@ -41,6 +45,7 @@ SEARCH_TEMPLATE = "search.requests.{session}"
 RAW_TEMPLATE = "media.raw.{session}.{item}"
 DIRECT_TEMPLATE = "media.direct.{session}.{item}"
 RECORD_TEMPLATE = "results.{session}.{record}"
+WEBHOOK_TEMPLATE = "webhooks.{caller}.{session}"
 
 ALL_SEARCHES = "search.requests.*"
 ALL_RAW = "media.raw.*.*"
@@ -55,6 +60,9 @@ ALL_TICKETS = f"$KV.{TICKETS_BUCKET}.*"
 ACCESS_SALT = f"$KV.{ACCESS_BUCKET}.salt"
 ALL_LIMITS = f"$KV.{LIMITS_BUCKET}.*.*"
 ALL_CROWDS = f"$KV.{LIMITS_BUCKET}.at.*"
+ALL_WEBHOOKS = "webhooks.*.*"
+ALL_CALLBACKS = f"$KV.{CALLBACKS_BUCKET}.*"
+WEBHOOK_KEY = f"$KV.{ACCESS_BUCKET}.webhooks"
 ALL_SUSPECTS = "quarantine.>"
 ALL_DEAD_LETTERS = "dead.>"
 NO_LEASE = "media.lease.nobody.nobody"  # a subject of RAW that no message, and no durable's filter, is on
@@ -190,6 +198,25 @@ def crowd(gateway: str) -> str:
 def ticket(digest: str) -> str:
     """Where a ticket is kept, by its digest."""
     return f"$KV.{TICKETS_BUCKET}.{token(digest)}"
+
+
+def webhook(owner: str, place: str, session: str) -> str:
+    """Where a session waits to be posted that `owner` began, or somebody without a name at `place`."""
+    return f"webhooks.{_asker(owner, place)}.{token(session)}"
+
+
+def webhooks_of(owner: str, place: str) -> str:
+    """All of them."""
+    return f"webhooks.{_asker(owner, place)}.*"
+
+
+def _asker(owner: str, place: str) -> str:
+    return _owner(owner) if owner else token(f"at-{place}")
+
+
+def callback(session: str) -> str:
+    """Where it is kept how far the posting of a session is."""
+    return f"$KV.{CALLBACKS_BUCKET}.{token(session)}"
 
 
 def cancel(session: str) -> str:

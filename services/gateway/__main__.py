@@ -28,6 +28,7 @@ from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.status import Status
 from services.gateway.storage import storage
+from services.gateway.webhooks.postmen import posting
 from services.gateway.websocket import WebSocketEndpoint
 
 
@@ -43,8 +44,15 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             storage(log, settings.storage_check_s) as stored,
             security(settings, log) as secure,
             watched_replicas(bus) as replicas,
+            posting(log, settings, stop) as webhooks,
         ):
-            sessions = Sessions(log, settings.session_deadline_s, limits=secure.limits)
+            sessions = Sessions(
+                log,
+                settings.session_deadline_s,
+                limits=secure.limits,
+                webhooks=webhooks.queue,
+                secrets=webhooks.secrets,
+            )
             status = Status(settings, replicas, Queues(bus), stored, secure.limits.census)
             endpoint, rest = WebSocketEndpoint(sessions, stored, settings), Rest(sessions, stored, settings, status)
             firebase = FirebaseEndpoint(sessions, stored, settings, secure.access)
@@ -71,7 +79,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 scheme = "ws" if certificate is None else "wss"
                 structlog.get_logger().info("listening", url=f"{scheme}://{host}:{port}/ws")
                 await stop.wait()
-                await asyncio.gather(endpoint.drain(), rest.drain(), firebase.drain())
+                await asyncio.gather(endpoint.drain(), rest.drain(), firebase.drain(), webhooks.drain())
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from libs.common import frames
 from libs.common.frames import SUBPROTOCOL, SUBPROTOCOL_TROUBLE
 from services.gateway.schemas import SESSION_ID, Schema, components, ref
 from services.gateway.version import VERSION
+from services.gateway.webhooks.payloads import CompletedEvent, VideoEvent
 
 OPERATIONS = (frames.InitiateExtraction, frames.CancelExtraction, frames.ResumeExtraction, frames.Ping)
 FRAMES = (
@@ -22,6 +23,7 @@ FRAMES = (
     frames.ErrorFrame,
     frames.Pong,
 )
+WEBHOOKS = (VideoEvent, CompletedEvent)  # posted to `callback_url`
 EVENTS = (frames.VideoFrame, frames.Progress, frames.Completed)  # of a session, over server-sent events
 
 _REPLIES: dict[type, tuple[type, ...]] = {
@@ -70,17 +72,37 @@ def _document() -> dict[str, Any]:
                 "messages": {name_of(one): _message_ref(one) for one in EVENTS},
                 "bindings": {"http": {"bindingVersion": "0.3.0"}},
             },
+            "callback": {
+                "address": None,
+                "title": "Webhooks",
+                "description": "What is posted to the `callback_url` of a session, signed as Standard Webhooks has it; "
+                "docs/webhooks.md.",
+                "messages": {_webhook(one): {"$ref": f"#/components/messages/{_webhook(one)}"} for one in WEBHOOKS},
+                "bindings": {"http": {"bindingVersion": "0.3.0"}},
+            },
         },
         "operations": {
             **{name_of(one): _received(one) for one in OPERATIONS},
             "frames": _sent("socket", FRAMES),
             "events": _sent("events", EVENTS),
+            "webhooks": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/callback"},
+                "messages": [{"$ref": f"#/channels/callback/messages/{_webhook(one)}"} for one in WEBHOOKS],
+            },
         },
         "components": {
-            "messages": {name_of(one): _message(one) for one in (*OPERATIONS, *FRAMES)},
-            "schemas": {**components((*OPERATIONS, *FRAMES)), "SessionId": SESSION_ID},
+            "messages": {
+                **{name_of(one): _message(one) for one in (*OPERATIONS, *FRAMES)},
+                **{_webhook(one): {**_message(one), "name": _webhook(one)} for one in WEBHOOKS},
+            },
+            "schemas": {**components((*OPERATIONS, *FRAMES, *WEBHOOKS)), "SessionId": SESSION_ID},
         },
     }
+
+
+def _webhook(type_: type[msgspec.Struct]) -> str:
+    return f"webhook_{name_of(type_)}"
 
 
 def _message(type_: type[msgspec.Struct]) -> Schema:

@@ -35,6 +35,7 @@ from services.gateway.sending import Sender
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage, trouble_of
+from services.gateway.webhooks.target import receivers_of
 
 log = structlog.get_logger()
 tracer = trace.get_tracer("services.gateway")
@@ -103,7 +104,7 @@ class Connection:
             return
         text = message["text"]
         try:
-            operation = parse_operation(text, self.settings.site_url)
+            operation = parse_operation(text, self.settings.site_url, receivers_of(self.settings))
         except InvalidOperation as error:
             refusal = ErrorFrame(id=error.id, code=error.code, field=error.field, message=str(error))
             await self.sender.send(refusal)
@@ -149,7 +150,14 @@ class Connection:
         with tracer.start_as_current_span("receive initiate_extraction", kind=SpanKind.SERVER) as span:
             begun = await self.sessions.begin(operation.parameters, caller=self.caller)
             span.set_attribute("pinstream.session", begun.session)
-            await self.sender.send(Accepted(id=operation.id, session_id=begun.session, sequence=begun.sequence))
+            await self.sender.send(
+                Accepted(
+                    id=operation.id,
+                    session_id=begun.session,
+                    sequence=begun.sequence,
+                    webhook_secret=begun.webhook_secret,
+                )
+            )
         self._follow(begun.session, begun.sequence, operation.id)
 
     def _follow(self, session: str, after: int, id_: Any, *, completed_only: bool = False) -> None:

@@ -13,14 +13,19 @@ from services.gateway.parameters import LAST_EVENT_ID
 from services.gateway.problems import MEDIA_TYPE as PROBLEM
 from services.gateway.problems import ProblemDocument
 from services.gateway.representations import CSV, JSON, NDJSON
-from services.gateway.resources import Created, FoundVideo, Session, SessionPage, VideoPage
+from services.gateway.resources import Created, FoundVideo, Session, SessionPage, VideoPage, WebhookSecret
 from services.gateway.rest import MOST_SESSIONS, MOST_WAIT_S, SESSIONS, VIDEOS
 from services.gateway.schemas import AFTER, SESSION_ID, Schema, components, ref
 from services.gateway.status import SystemStatus
 from services.gateway.version import VERSION
+from services.gateway.webhooks.payloads import CompletedEvent, VideoEvent
 
-TYPES = (InitiateParameters, Created, Session, SessionPage, VideoPage, FoundVideo, SystemStatus, ProblemDocument)
+TYPES = (
+    *(InitiateParameters, Created, Session, SessionPage, VideoPage, FoundVideo),
+    *(SystemStatus, ProblemDocument, WebhookSecret),
+)
 EVENT_TYPES = (VideoFrame, Progress, Completed)
+WEBHOOK_TYPES = (VideoEvent, CompletedEvent)
 
 _PROBLEMS = {
     400: "The body is not JSON.",
@@ -63,8 +68,9 @@ def _document() -> dict[str, Any]:
             "/v1/sessions/{session_id}/videos": {"parameters": [_session()], "get": _videos()},
             "/v1/sessions/{session_id}/events": {"parameters": [_session()], "get": _events()},
             "/v1/status": {"get": _status()},
+            "/v1/webhook-secret": {"get": _webhook_secret()},
         },
-        "components": {"schemas": components((*TYPES, *EVENT_TYPES))},
+        "components": {"schemas": components((*TYPES, *EVENT_TYPES, *WEBHOOK_TYPES))},
     }
 
 
@@ -99,6 +105,46 @@ def _begin() -> Schema:
         ],
         "requestBody": {"required": True, "content": {JSON: {"schema": ref(InitiateParameters), "example": example}}},
         "responses": {"201": created, **_problems(400, 401, 403, 408, 409, 413, 415, 422, 429, 503)},
+        "callbacks": {"results": {"{$request.body#/callback_url}": {"post": _posted()}}},
+    }
+
+
+def _posted() -> Schema:
+    def header(name: str, description: str) -> Schema:
+        return {
+            "name": name,
+            "in": "header",
+            "required": True,
+            "description": description,
+            "schema": {"type": "string"},
+        }
+
+    return {
+        "operationId": "postResults",
+        "summary": "What is posted to `callback_url`, by Standard Webhooks; see docs/webhooks.md",
+        "parameters": [
+            header("webhook-id", "The same whenever the same is posted again."),
+            header("webhook-timestamp", "When it is posted, in seconds since 1970."),
+            header("webhook-signature", "`v1,` and the signature by the secret of webhooks, one or more."),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {JSON: {"schema": {"oneOf": [ref(one) for one in WEBHOOK_TYPES]}}},
+        },
+        "responses": {
+            "2XX": {"description": "It is taken. Answers are not read."},
+            "410": {"description": "Nothing more of this session is wanted."},
+            "default": {"description": "It is posted again, later: after `Retry-After` where that is longer."},
+        },
+    }
+
+
+def _webhook_secret() -> Schema:
+    answers = {"200": {"description": "One's own.", "content": {JSON: {"schema": ref(WebhookSecret)}}}}
+    return {
+        "operationId": "showWebhookSecret",
+        "summary": "What the webhooks of one's sessions are signed with",
+        "responses": {**answers, **_problems(401, 403, 429)},
     }
 
 

@@ -14,11 +14,21 @@ from services.gateway.following import Following
 COMPLETED = "completed"  # the last state
 
 
-class Created(msgspec.Struct, frozen=True, kw_only=True):
-    """A session exists; `sequence` is the place of its request in the session log."""
+class Created(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A session exists; `sequence` is the place of its request in the session log.
+
+    `webhook_secret`: what its webhooks are signed with, where they are those of a caller without a name.
+    """
 
     session_id: str
     sequence: int
+    webhook_secret: str | None = None
+
+
+class WebhookSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """What the webhooks of all of a caller's sessions are signed with."""
+
+    webhook_secret: str
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,6 +46,25 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     filters: Filters | None = None
     new_only: bool = False
     scope: str | None = None
+
+
+class CallbackStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far the posting of a session's results is.
+
+    `state` is `pending`, `retrying`, and at the end `delivered`, `gone` (the receiver has answered 410), `given_up`,
+    `expired` or `failed`. Videos to the sequence `delivered` were taken: the others are at `…/videos?after=` it.
+    `status` and `error` are of the last attempt; times are ISO 8601 in UTC.
+    """
+
+    url: str
+    state: str
+    delivered: int = 0
+    attempts: int = 0
+    failures: int = 0
+    status: int | None = None
+    error: str | None = None
+    tried_at: str | None = None
+    retry_at: str | None = None
 
 
 class Session(Asked, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,6 +87,7 @@ class Session(Asked, frozen=True, kw_only=True, omit_defaults=True):
     reason: Reason | None = None
     summary: Summary | None = None
     message: str | None = None
+    callback: CallbackStatus | None = None
 
 
 class SessionPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +121,9 @@ def asked(request: SearchRequest, sequence: int, requested_at: float) -> Asked:
     return Asked(**_asked(request, sequence, requested_at))
 
 
-def session_of(following: Following, sequence: int, completed: Completed | None) -> Session:
+def session_of(
+    following: Following, sequence: int, completed: Completed | None, callback: CallbackStatus | None = None
+) -> Session:
     """A session by what has been read of it, to `completed` where it is over."""
     state, progress = following.state, following.progress
     assert state.request is not None, "a session begins with its request"
@@ -102,6 +134,7 @@ def session_of(following: Following, sequence: int, completed: Completed | None)
         reason=completed.reason if completed else None,
         summary=completed.summary if completed else None,
         message=completed.message if completed else None,
+        callback=callback,
     )
 
 

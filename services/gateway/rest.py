@@ -35,12 +35,14 @@ from services.gateway.problems import (
 )
 from services.gateway.reading import Reading, csv_of, ndjson_of
 from services.gateway.representations import CSV, JSON, preferred
-from services.gateway.resources import Created, Session, session_of
+from services.gateway.resources import Created, Session, WebhookSecret, session_of
 from services.gateway.sessions import Sessions, answered
 from services.gateway.settings import GatewaySettings
 from services.gateway.status import Status
 from services.gateway.storage import Storage, trouble_of
 from services.gateway.streaming import Streamed, begun_with, sliced
+from services.gateway.webhooks.status import status_of
+from services.gateway.webhooks.target import receivers_of
 
 MOST_SESSIONS, SESSIONS = 100, 20  # of a page: at most, by default
 VIDEOS = 100  # of a page in JSON, by default
@@ -68,6 +70,7 @@ class Rest:
             routes=[
                 _route("/sessions", GET=self.list, POST=self.begin),
                 _route(one, GET=self.show, DELETE=self.cancel),
+                _route("/webhook-secret", GET=self.webhook_secret),
                 Route(f"{one}/videos", self.videos, methods=["GET"]),
                 Route(f"{one}/events", events.answer, methods=["GET"]),
                 *([] if status is None else [Route("/status", status.answer, methods=["GET"])]),
@@ -93,7 +96,7 @@ class Rest:
             detail = "this gateway is about to stop; ask again, at another one"
             raise Problem(503, "draining", detail, retry_after_s=ELSEWHERE_S)
         caller, key = caller_of(request.scope), key_in(request)
-        wanted = await wanted_in(request, self.settings.site_url)
+        wanted = await wanted_in(request, self.settings.site_url, receivers_of(self.settings))
         keyed = keyed_session(caller, key) if key else None
         with tracer.start_as_current_span("POST /v1/sessions", kind=SpanKind.SERVER) as span:
             begun = await self.sessions.begin(wanted, caller=caller, keyed=keyed)
@@ -101,7 +104,16 @@ class Rest:
         headers = {"Location": f"{request.scope['root_path']}/sessions/{begun.session}"}
         if keyed:
             headers["Idempotency-Replayed"] = str(begun.again).lower()
-        return _json(Created(session_id=begun.session, sequence=begun.sequence), 201, headers)
+        created = Created(session_id=begun.session, sequence=begun.sequence, webhook_secret=begun.webhook_secret)
+        return _json(created, 201, headers)
+
+    async def webhook_secret(self, request: Request) -> Response:
+        """`GET /webhook-secret`: one's own."""
+        owner, known = caller_of(request.scope).owner, self.sessions.webhook_secrets
+        if not owner or known is None:
+            detail = "who has no name has no secret; the answer that begins a session with webhooks has one for it"
+            raise Problem(403, "nameless", detail)
+        return _json(WebhookSecret(webhook_secret=known.shown(owner)))
 
     async def list(self, request: Request) -> Response:
         """`GET /sessions`: one's own."""
@@ -135,7 +147,9 @@ class Rest:
                 sequence = sequence or following.state.sequence
                 if isinstance(frame, Completed):
                     completed = frame
-        return session_of(following, sequence, completed)
+        request = following.state.request
+        callback = None if request is None else await status_of(self.sessions.session_log.bus, session, request)
+        return session_of(following, sequence, completed, callback)
 
     async def videos(self, request: Request) -> Response:
         """`GET /sessions/{session_id}/videos`"""

@@ -33,6 +33,8 @@ from services.gateway.filters import filters_of
 from services.gateway.following import CHECK_S, Following, may_follow
 from services.gateway.idempotency import KeyReused, begun_before, same_search
 from services.gateway.limits import Limited, Limits
+from services.gateway.webhooks.queue import WebhookQueue
+from services.gateway.webhooks.signing import Secrets
 
 PATIENCE_S = 5.0  # a client waits for the answer; after this it is told to come back
 
@@ -40,11 +42,15 @@ log = structlog.get_logger()
 
 
 class Begun(NamedTuple):
-    """A session that exists; `sequence` is its request's place in the log, `again`: it was there before."""
+    """A session that exists; `sequence` is its request's place in the log, `again`: it was there before.
+
+    `webhook_secret` is what its webhooks are signed with, if it has some and its caller no name.
+    """
 
     session: str
     sequence: int
     again: bool = False
+    webhook_secret: str | None = None
 
 
 @asynccontextmanager
@@ -61,9 +67,18 @@ class Sessions:
     """Begins, cancels and follows sessions."""
 
     def __init__(
-        self, session_log: SessionLog, deadline_s: float, check_s: float = CHECK_S, limits: Limits | None = None
+        self,
+        session_log: SessionLog,
+        deadline_s: float,
+        check_s: float = CHECK_S,
+        limits: Limits | None = None,
+        *,
+        webhooks: WebhookQueue | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self.limits = limits
+        self.webhooks = webhooks or WebhookQueue(session_log.bus)
+        self.webhook_secrets = secrets
         self.session_log = session_log
         self.deadline_s = deadline_s
         self.check_s = check_s
@@ -78,8 +93,12 @@ class Sessions:
         """
         if not caller.admitted:
             raise TokenRefused
-        if not (keyed and await self._begun_before(keyed)) and self.limits is not None:
-            self.limits.session(caller)
+        if not (keyed and await self._begun_before(keyed)):
+            if self.limits is not None:
+                self.limits.session(caller)
+            if wanted.callback_url is not None:
+                async with answered():
+                    await self.webhooks.check(caller)
         session = keyed or secrets.token_hex(16)
         request = SearchRequest(
             session=session,
@@ -95,13 +114,18 @@ class Sessions:
         try:
             with self.tally.working(Limited, KeyReused):
                 async with asyncio.timeout(PATIENCE_S):
-                    record = RequestRecord(request=request, owner=caller.owner, place=caller.place)
+                    record = RequestRecord(
+                        request=request, owner=caller.owner, place=caller.place, callback_url=wanted.callback_url
+                    )
                     sequence, again = await self._written(session, record)
+                    begun = Begun(session, sequence, again, self.secret_of(record))
                     if again and keyed and await self.session_log.get(session, subjects.CRAWLED) is not None:
-                        return Begun(session, sequence, again)
+                        await self._post(session, record, caller)
+                        return begun
                     if self.limits is not None:
                         await self.limits.confirm(caller, sequence)
                     await self._list(session, caller.owner)
+                    await self._post(session, record, caller)
                     with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
                         await self.session_log.bus.publish(
                             subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
@@ -115,7 +139,18 @@ class Sessions:
         log.info(
             "session begun", session=session, query=request.query, url=request.url, result_limit=request.result_limit
         )
-        return Begun(session, sequence, again)
+        return begun
+
+    def secret_of(self, record: RequestRecord) -> str | None:
+        """What the webhooks of a session are signed with; None where it has none, or those of a caller with a name."""
+        if record.callback_url is None or record.owner or self.webhook_secrets is None:
+            return None
+        return self.webhook_secrets.shown("", record.request.session)
+
+    async def _post(self, session: str, record: RequestRecord, caller: Caller) -> None:
+        """Has the results posted; before the crawl is asked for, so that one that is over has been posted, too."""
+        if record.callback_url is not None:
+            await self.webhooks.put(session, caller, PATIENCE_S)
 
     async def _begun_before(self, session: str) -> bool:
         async with answered():
@@ -128,7 +163,9 @@ class Sessions:
             there = await self.session_log.get(session, subjects.REQUEST)
             if there is None or not isinstance(there.message, RequestRecord):
                 raise BrokerUnavailable("the request was stored and cannot be read yet") from None
-            if not same_search(there.message.request, record.request):
+            if not same_search(there.message.request, record.request) or (
+                there.message.callback_url != record.callback_url
+            ):
                 raise KeyReused from None
             return there.sequence, True
 

@@ -7,10 +7,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from libs.common.settings import Port
-from services.gateway.limit_settings import LimitSettings
+from services.gateway.webhook_settings import WebhookSettings
 
 
-class GatewaySettings(LimitSettings, frozen=True, kw_only=True):
+class GatewaySettings(WebhookSettings, frozen=True, kw_only=True):
     """Beside the common ones; HEALTH_HOST and HEALTH_PORT do not apply: the endpoints are on the gateway's own port."""
 
     gateway_host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"

@@ -25,6 +25,7 @@ from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage
+from services.gateway.webhooks.signing import Secrets
 from services.gateway.websocket import WebSocketEndpoint
 from tests.integration.access import GuardedGateway
 from tests.integration.gateway_process import give
@@ -67,7 +68,7 @@ class FirebaseGateway:
     def __init__(self, log: SessionLog, authenticator: Authenticator | None, keep_alive_s: float) -> None:
         settings = GatewaySettings(drain_notice_s=0.0, send_timeout_s=1.0, sessions_per_connection=8)
         storage = Storage(log, settings.storage_check_s)
-        self.sessions = Sessions(log, settings.session_deadline_s, check_s=0.2)
+        self.sessions = Sessions(log, settings.session_deadline_s, check_s=0.2, secrets=Secrets([b"k" * 32]))
         self.firebase = FirebaseEndpoint(self.sessions, storage, settings, authenticator, keep_alive_s)
         self.sock = listen("127.0.0.1", 0)
         self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"

@@ -22,6 +22,7 @@ from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.status import Status
 from services.gateway.storage import Storage
+from services.gateway.webhooks.signing import Secrets
 from services.gateway.websocket import WebSocketEndpoint
 
 WANTED = {"search_query": "ceramic glaze", "result_limit": 50}
@@ -43,7 +44,7 @@ class RestGateway:
     def __init__(self, log: SessionLog, **settings: Any) -> None:
         self.settings = GatewaySettings(**settings)
         self.storage = Storage(log, self.settings.storage_check_s)
-        sessions = Sessions(log, self.settings.session_deadline_s)
+        sessions = Sessions(log, self.settings.session_deadline_s, secrets=Secrets([b"k" * 32]))
         replicas = Replicas(log.bus)  # that asks nobody
         status = Status(self.settings, replicas, Queues(log.bus), self.storage, None)
         self.rest = Rest(sessions, self.storage, self.settings, status)

@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("libs/**/*.py"), *ROOT.glob("services/**/*.py")])
 SUBJECT = re.compile(
-    r"\"(search\.(requests|cancel)|media\.(raw|direct|lease)|results\.|\$KV\.|dead\.|quarantine\.|\$SRV\.|replica\.status\.)"
+    r"\"(search\.(requests|cancel)|media\.(raw|direct|lease)|results\.|\$KV\.|dead\.|quarantine\.|webhooks\.|\$SRV\."
+    r"|replica\.status\.)"
 )
 
 
