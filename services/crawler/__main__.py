@@ -19,6 +19,7 @@ from libs.common.session_log import session_log
 from libs.common.settings import load
 from libs.common.streams import await_streams
 from services.crawler.browser import Browser
+from services.crawler.browser_metrics import browser_measured
 from services.crawler.canary import canary_running
 from services.crawler.crawl import Crawls, Read
 from services.crawler.pacing import shared_lane
@@ -34,7 +35,11 @@ async def serve(settings: CrawlerSettings, stop: asyncio.Event) -> None:
     """Until `stop`."""
     async with connect(settings, "crawler") as bus:
         await await_streams(bus)
-        async with Browser(settings, shared_lane(bus, settings)) as browser, canary_running(browser):
+        async with (
+            Browser(settings, shared_lane(bus, settings)) as browser,
+            canary_running(browser),
+            browser_measured(browser),
+        ):
             await work(bus, settings, stop, partial(read, browser), lambda: browser.ready)
 
 

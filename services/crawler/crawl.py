@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from opentelemetry.trace import SpanKind
 
-from libs.common import lease, subjects
+from libs.common import lease, metrics, subjects
 from libs.common.bus import Fence
 from libs.common.cancelled import Cancelled
 from libs.common.closing import Ending, close
@@ -59,6 +59,8 @@ class Crawls:
         self.cancelled = cancelled
         self.read = read
         self.traced_share = traced_share
+        metrics.at_zero(metrics.sessions_ended, reason=map(str, Reason))
+        metrics.at_zero(metrics.crawler_pages, way=("feed", "page"))
 
     async def handle(self, delivery: Delivery) -> None:
         """One delivery of a request: crawls, unless the session is over already."""
@@ -256,6 +258,7 @@ class Attempt:
             else:
                 headers = inject(context=unrecorded())
                 await self.session_log.bus.publish(subject, encode(media), headers=headers, fence=self.fence)
+            metrics.crawler_items.add(1)
 
     def _traced(self) -> bool:
         return random.random() < self.crawls.traced_share

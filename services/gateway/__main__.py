@@ -8,7 +8,7 @@ import sys
 import structlog
 
 from libs.common.bus import connect
-from libs.common.health import listen
+from libs.common.health import health_server, listen
 from libs.common.lifecycle import run_service
 from libs.common.session_log import session_log
 from libs.common.settings import load
@@ -17,6 +17,7 @@ from services.gateway.access_settings import check_exposure
 from services.gateway.app import gateway_app
 from services.gateway.certificate import certificate_of
 from services.gateway.firebase.endpoint import FirebaseEndpoint
+from services.gateway.measuring import measured
 from services.gateway.rest import Rest
 from services.gateway.security import security
 from services.gateway.server import client_server
@@ -24,6 +25,8 @@ from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import storage
 from services.gateway.websocket import WebSocketEndpoint
+
+HEALTH_PORT = 8084
 
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
@@ -47,7 +50,11 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 "storage": lambda: stored.storing,
             }
             app, proxies = gateway_app(endpoint, rest, checks, firebase, secure), settings.trusted_proxies
-            async with client_server(app, sock, settings.drain_timeout_s, certificate=certificate, proxies=proxies):
+            async with (
+                measured(bus, secure.limits.census, settings),
+                health_server(settings, HEALTH_PORT, checks),
+                client_server(app, sock, settings.drain_timeout_s, certificate=certificate, proxies=proxies),
+            ):
                 host, port = sock.getsockname()[:2]
                 scheme = "ws" if certificate is None else "wss"
                 structlog.get_logger().info("listening", url=f"{scheme}://{host}:{port}/ws")

@@ -65,6 +65,11 @@ class Census:
             for session in self._running.values()
         )
 
+    @property
+    def queued(self) -> int:
+        """How many of them no crawler has taken yet."""
+        return len(self._queue)
+
     def before(self, session: str) -> int:
         """How many wait before `session`, which waits too; else 0."""
         sequence = self._waiting.get(session)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import structlog
 from opentelemetry.trace import SpanKind
 
-from libs.common import subjects
+from libs.common import metrics, subjects
 from libs.common.closing import Ending, close, purge
 from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SessionUnknown
 from libs.common.messages import (
@@ -28,6 +28,7 @@ from libs.common.messages import (
 from libs.common.session_log import SessionLog
 from libs.common.telemetry import inject, message_span
 from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
+from services.gateway.first_videos import FirstVideos
 from services.gateway.following import CHECK_S, Following, may_follow
 from services.gateway.idempotency import KeyReused, same_search
 from services.gateway.limits import Limited, Limits
@@ -63,6 +64,9 @@ class Sessions:
     ) -> None:
         self.limits = limits
         self.session_log = session_log
+        self.first_videos = FirstVideos(session_log)
+        metrics.at_zero(metrics.sessions_begun, source=("search", "url"))
+        metrics.at_zero(metrics.open_sockets, protocol=("websocket", "events", "firebase"))
         self.deadline_s = deadline_s
         self.check_s = check_s
 
@@ -83,6 +87,7 @@ class Sessions:
         however often it is asked for. Raises TokenRefused where the caller is not admitted, Limited where it has too
         many sessions, BrokerUnavailable, StreamFull, or KeyReused where that id is another's.
         """
+        asked_at = time.monotonic()
         if not caller.admitted:
             raise TokenRefused
         if self.limits is not None and not (keyed and await self._begun(keyed)):
@@ -99,6 +104,8 @@ class Sessions:
             url=url.strip() if url else None,
         )
         sequence, again = 0, False
+        if not keyed:
+            self.first_videos.asked(session, asked_at)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 record = RequestRecord(request=request, owner=caller.owner, place=caller.place)
@@ -118,6 +125,8 @@ class Sessions:
             if isinstance(error, TimeoutError):
                 raise BrokerUnavailable(f"nothing was stored within {PATIENCE_S:g} s") from error
             raise
+        if not again:
+            metrics.sessions_begun.add(1, {"source": "url" if request.url else "search"})
         log.info("session begun", session=session, query=request.query, url=request.url, result_limit=result_limit)
         return Begun(session, sequence, again)
 
@@ -150,6 +159,7 @@ class Sessions:
         record = CrawledRecord(reason=Reason.FAILED, items=0, message="the request could not be handed on")
         try:
             await self.session_log.create(session, subjects.CRAWLED, record, patience_s=0)
+            metrics.sessions_ended.add(1, {"reason": str(record.reason)})
         except (BrokerUnavailable, PublishRefused) as error:
             log.warning("a session is left to its deadline", session=session, error=str(error))
 

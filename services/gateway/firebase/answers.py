@@ -16,7 +16,7 @@ from services.gateway.firebase.identity import EXPIRED, Identity
 from services.gateway.firebase.tree import Change
 from services.gateway.firebase.watch import Pieces, Watch
 from services.gateway.following import SessionExpired
-from services.gateway.sending import traced
+from services.gateway.sending import delivered
 
 ABORT = "pinstream.abort"  # the ASGI extension that drops a connection with what its client has not read
 JSON = "application/json; charset=utf-8"
@@ -132,8 +132,8 @@ class EventStream:
             try:
                 await self._value(body, self.watch)
                 async with aclosing(self.watch.changes()) as told:
-                    async for changes, frame, headers in told:
-                        async with traced(frame, headers):
+                    async for changes, step in told:
+                        async with delivered(step, "firebase"):
                             for change in changes:
                                 await self._change(body, change)
             except SessionExpired as error:
