@@ -64,6 +64,7 @@ def _level(name: str, unit: str, text: str, *labels: str) -> UpDownCounter:
 
 
 def _histogram(name: str, bounds: tuple[float, ...], text: str, *labels: str) -> Histogram:
+    bounds = tuple(map(float, bounds))  # Prometheus reads 5 and 5.0 as two labels
     DECLARED[name] = Declared("histogram", "s", text, labels, bounds)
     return _meter.create_histogram(name, "s", text, explicit_bucket_boundaries_advisory=bounds)
 
