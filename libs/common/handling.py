@@ -18,7 +18,7 @@ import msgspec
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import attach, detach
-from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
 
 from libs.common import metrics, subjects
 from libs.common.bus import Bus
@@ -36,7 +36,7 @@ from libs.common.errors import (
     StreamMissing,
     Unsendable,
 )
-from libs.common.telemetry import extract, mark_failed, message_span
+from libs.common.telemetry import extract, mark_failed, processed, record_failed
 
 DONE, NEVER, HANDED_BACK = b"+ACK", b"+TERM", b"-NAK"
 NAK_FIRST_S, NAK_MOST_S = 0.25, 15.0
@@ -44,6 +44,7 @@ TROUBLE_FIRST_S, TROUBLE_MOST_S = 0.25, 4.0
 SUSPECT_FROM = 3  # deliveries: two workers may have died of it
 MAX_FAILURES = 6  # of one message's handler in one process: about ten seconds of tries
 REMEMBERED_FAILURES = 10_000
+FAILURES = ("failed", "quarantined", "dead_letter")  # outcomes
 
 log = structlog.get_logger()
 
@@ -77,6 +78,8 @@ class Handling:
     A handler that returns is done with its message; one that raises Later gets it again after that delay. A message
     that cannot be read, or whose handler has failed `max_failures` times or taken longer than `limit_s`, goes to
     `gave_up`, then to the dead letters. From delivery `suspect_from` on a message goes to the quarantine unhandled.
+
+    Each is a span where its context says so, where it comes again, and where it fails; without `spans` none is.
     """
 
     def __init__(
@@ -90,8 +93,10 @@ class Handling:
         suspect_from: int | None = None,
         max_failures: int = MAX_FAILURES,
         limit_s: float | None = None,
+        spans: bool = True,
     ) -> None:
         self.bus = bus
+        self.spans = spans
         self.stage, self.template = stage, template
         self.handler, self.gave_up = handler, gave_up
         self.suspect_from = suspect_from
@@ -115,23 +120,28 @@ class Handling:
 
     async def _traced(self, delivery: Delivery) -> Answer:
         context = extract(delivery.headers)
-        redelivered = delivery.delivered > 1
+        again = delivery.delivered > 1
         sampled = trace.get_current_span(context).get_span_context().trace_flags.sampled
-        if not (sampled or redelivered):
-            token = attach(context)
-            try:
+        if self.spans and (sampled or again):
+            attributes = self._attributes(delivery)
+            with processed(self.template, delivery.subject, context, record=again, attributes=attributes):
                 return await self._through_trouble(delivery)
-            finally:
-                detach(token)
-        attributes: dict[str, str | int | float | bool] = {
+        token, began_ns = attach(context), time.time_ns()
+        try:
+            answer = await self._through_trouble(delivery)
+        finally:
+            detach(token)
+        if self.spans and answer.outcome in FAILURES:
+            attributes = self._attributes(delivery)
+            record_failed(self.template, delivery.subject, context, began_ns, answer.outcome, attributes)
+        return answer
+
+    def _attributes(self, delivery: Delivery) -> dict[str, AttributeValue]:
+        return {
             "messaging.consumer.group.name": self.stage,
             "messaging.message.body.size": len(delivery.body),
-            "messaging.message.delivery_count": delivery.delivered,
+            "pinstream.delivered": delivery.delivered,
         }
-        with message_span(
-            "process", self.template, SpanKind.CONSUMER, context, record=redelivered, attributes=attributes
-        ):
-            return await self._through_trouble(delivery)
 
     async def _through_trouble(self, delivery: Delivery) -> Answer:
         delay_s = TROUBLE_FIRST_S

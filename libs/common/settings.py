@@ -43,6 +43,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="where traces and metrics go by OTLP over HTTP; unset: nowhere (other OTEL_* apply too)"),
     ] = None
+    traced_sessions: Annotated[
+        float, Meta(ge=0, le=1, description="share of sessions that are traced; OTEL_TRACES_SAMPLER goes before it")
+    ] = 1.0
     drain_timeout_s: Annotated[
         float, Meta(gt=0, description="how long work in flight may take to finish after SIGTERM")
     ] = 10.0

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from libs.common import metrics, subjects
 from libs.common.frames import AnyFrame, Completed, ErrorFrame, VideoFrame, encode_frame
-from libs.common.telemetry import extract, message_span
+from libs.common.telemetry import extract, processed
 from services.gateway.following import Step
 
 log = structlog.get_logger()
@@ -70,22 +70,23 @@ async def delivered(step: Step, protocol: str) -> AsyncIterator[None]:
 
     There is a span where the record that the frame comes from is recorded in the trace.
     """
-    async with _traced(step.frame, step.headers):
+    async with _traced(step):
         yield
     if step.captured_at is not None:
         metrics.delivery.record(max(0.0, time.time() - step.captured_at), {"protocol": protocol})
 
 
 @asynccontextmanager
-async def _traced(frame: AnyFrame, headers: dict[str, str]) -> AsyncIterator[None]:
-    context = extract(headers)
+async def _traced(step: Step) -> AsyncIterator[None]:
+    frame, context = step.frame, extract(step.headers)
     sampled = trace.get_current_span(context).get_span_context().trace_flags.sampled
     if not sampled or not isinstance(frame, VideoFrame | Completed):
         yield
         return
+    session = {"messaging.message.conversation_id": frame.session_id}
     kind = "video" if isinstance(frame, VideoFrame) else "completed"
     with (
-        message_span("receive", subjects.RECORD_TEMPLATE, SpanKind.CONSUMER, context),
+        processed(subjects.RECORD_TEMPLATE, subjects.RESULTS, context, attributes=session),
         tracer.start_as_current_span(f"send frame {kind}", kind=SpanKind.SERVER),
     ):
         yield

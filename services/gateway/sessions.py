@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 import structlog
-from opentelemetry.trace import SpanKind
 
 from libs.common import metrics, subjects
 from libs.common.closing import Ending, close, purge
@@ -26,7 +25,7 @@ from libs.common.messages import (
     encode,
 )
 from libs.common.session_log import SessionLog
-from libs.common.telemetry import inject, message_span
+from libs.common.telemetry import inject, sent
 from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
 from services.gateway.first_videos import FirstVideos
 from services.gateway.following import CHECK_S, Following, may_follow
@@ -115,10 +114,9 @@ class Sessions:
                 if self.limits is not None:
                     await self.limits.confirm(caller, sequence)
                 await self._list(session, caller.owner)
-                with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
-                    await self.session_log.bus.publish(
-                        subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
-                    )
+                subject, body = subjects.search(session), encode(request)
+                with sent(subjects.SEARCH_TEMPLATE, subject, len(body)), suppress(AlreadyExists):
+                    await self.session_log.bus.publish(subject, body, headers=inject(), patience_s=PATIENCE_S)
         except (BrokerUnavailable, PublishRefused, Limited, TimeoutError) as error:
             if sequence and not keyed:  # what has a key is asked for again
                 await self._never_began(session)
