@@ -219,7 +219,7 @@ def exported(settings: Settings, resource: Resource) -> Iterator[None]:
     That is every OTEL_METRIC_EXPORT_INTERVAL ms (60,000), and at the end.
     """
     readers: Sequence[MetricReader] = [PrometheusMetricReader(scope_info_enabled=False, registry=_registry)]
-    if settings.otel_exporter_otlp_endpoint is not None:
+    if settings.otel_exporter_otlp_endpoint is not None and settings.otel_metrics_exporter == "otlp":
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
