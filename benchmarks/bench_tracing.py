@@ -37,6 +37,7 @@ from tests.fake_pinterest import RunningSite, running_site
 
 RESULTS = Path(__file__).parent / "results"
 LEAST_RATIO = 0.95
+SETTLING_S, IDLE = 0.5, 0.08  # cores that all of an idle system takes
 UNLIMITED = {
     "SITE_REQUESTS_PER_SECOND": "100",
     "SESSIONS_PER_ADDRESS": "1000",
@@ -65,6 +66,16 @@ class System:
         took_s = time.monotonic() - began
         return items / took_s, 1000 * (self._cpu_s() - before) / items
 
+    async def settled(self) -> None:
+        """Returns when it is idle: after a search its raw media are removed one by one."""
+        before = self._cpu_s()
+        while True:
+            await asyncio.sleep(SETTLING_S)
+            now = self._cpu_s()
+            if now - before < IDLE * SETTLING_S:
+                return
+            before = now
+
     async def _search(self, query: str) -> int:
         search = Client(self.stack.ws_url).search(query, limit=5000)
         async with aclosing(search.frames()) as frames:
@@ -80,7 +91,9 @@ class System:
 @asynccontextmanager
 async def system(site: RunningSite, endpoint: str | None, traced_share: float | None) -> AsyncIterator[System]:
     """With tracing as it is by default where there is an endpoint."""
-    environ = {**UNLIMITED, **({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} if endpoint else {})}
+    environ = {**UNLIMITED, "OTEL_METRICS_EXPORTER": "none"}
+    if endpoint:
+        environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
     if traced_share is not None:
         environ["TRACED_SHARE"] = str(traced_share)
     media = urlsplit(site.origin).netloc
@@ -129,6 +142,8 @@ async def measure(media: Media, pairs: int, searches: int, pins: int, traced_sha
             order = [("off", plain), ("on", traced)]
             figures = {}
             for name, one in order if turn % 2 else reversed(order):
+                await plain.settled()
+                await traced.settled()
                 figures[f"{name}_items_s"], figures[f"{name}_cpu_ms"] = await one.load(queries(turn))
             figures["ratio"] = figures["on_items_s"] / figures["off_items_s"]
             figures["cpu_ratio"] = figures["on_cpu_ms"] / figures["off_cpu_ms"]
