@@ -33,6 +33,7 @@ from starlette.routing import Route
 from libs.client.client import Client
 from libs.client.local import LocalOptions, LocalStack
 from libs.common.health import http_server, listen
+from libs.common.process import die_with_parent
 from tests.fake_pinterest import RunningSite, running_site
 
 RESULTS = Path(__file__).parent / "results"
@@ -101,7 +102,7 @@ async def system(site: RunningSite, endpoint: str | None, traced_share: float | 
         given = {**os.environ, **environ, "NATS_URL": stack.nats_url, "SITE_URL": site.origin, "HEALTH_PORT": "0"}
         given |= {"PAGE_PINS": "50", "PAGE_LATENCY_S": "0", "LOG_LEVEL": "WARNING"}
         command = [sys.executable, "-m", "tests.chaos.crawler"]
-        crawler = await asyncio.create_subprocess_exec(*command, env=given)
+        crawler = await asyncio.create_subprocess_exec(*command, env=given, preexec_fn=die_with_parent)
         try:
             yield System(stack, crawler)
         finally:
