@@ -20,9 +20,8 @@ from libs.common.frames import MAX_RESULT_LIMIT, Completed
 from services.gateway.callers import Caller, TokenRefused, caller_of
 from services.gateway.draining import Draining
 from services.gateway.events import Events
-from services.gateway.filters import filters_of
 from services.gateway.following import SessionExpired
-from services.gateway.idempotency import KeyEnding, KeyReused, check_key, keyed_session
+from services.gateway.idempotency import KeyEnding, KeyReused, keyed_session
 from services.gateway.limits import Limited
 from services.gateway.listing import sessions_of
 from services.gateway.parameters import after_in, key_in, number_in, session_in, wanted_in
@@ -93,18 +92,7 @@ class Rest:
         wanted = await wanted_in(request, self.settings.site_url)
         keyed = keyed_session(caller, key) if key else None
         with tracer.start_as_current_span("POST /v1/sessions", kind=SpanKind.SERVER) as span:
-            if keyed:
-                async with answered():
-                    await check_key(self.sessions.session_log, keyed)
-            begun = await self.sessions.begin(
-                wanted.search_query or "",
-                wanted.result_limit,
-                url=wanted.url,
-                filters=filters_of(wanted.filters),
-                scope=wanted.scope,
-                caller=caller,
-                keyed=keyed,
-            )
+            begun = await self.sessions.begin(wanted, caller=caller, keyed=keyed)
             span.set_attribute("pinstream.session", begun.session)
         headers = {"Location": f"{request.scope['root_path']}/sessions/{begun.session}"}
         if keyed:

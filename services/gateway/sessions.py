@@ -14,10 +14,10 @@ import structlog
 from libs.common import metrics, subjects
 from libs.common.closing import Ending, close, purge
 from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SessionUnknown
+from libs.common.frames import InitiateParameters
 from libs.common.messages import (
     CancelRecord,
     CrawledRecord,
-    Filters,
     OwnedRecord,
     Reason,
     RequestRecord,
@@ -27,9 +27,10 @@ from libs.common.messages import (
 from libs.common.session_log import SessionLog
 from libs.common.telemetry import inject, sent
 from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
+from services.gateway.filters import filters_of
 from services.gateway.first_videos import FirstVideos
 from services.gateway.following import CHECK_S, Following, may_follow
-from services.gateway.idempotency import KeyReused, same_search
+from services.gateway.idempotency import KeyReused, begun_before, same_search
 from services.gateway.limits import Limited, Limits
 
 PATIENCE_S = 5.0  # a client waits for the answer; after this it is told to come back
@@ -69,38 +70,28 @@ class Sessions:
         self.deadline_s = deadline_s
         self.check_s = check_s
 
-    async def begin(
-        self,
-        query: str,
-        result_limit: int,
-        *,
-        url: str | None = None,
-        filters: Filters | None = None,
-        scope: str | None = None,
-        caller: Caller = ANONYMOUS,
-        keyed: str | None = None,
-    ) -> Begun:
-        """Writes the request to the log, then hands it to the crawlers; with a `url` the query is empty.
+    async def begin(self, wanted: InitiateParameters, *, caller: Caller = ANONYMOUS, keyed: str | None = None) -> Begun:
+        """Writes the request that `wanted`, which has been checked, asks for to the log; hands it to the crawlers.
 
         `keyed` is an id that is its caller's for this one request (`idempotency.py`): a session of it is begun once,
         however often it is asked for. Raises TokenRefused where the caller is not admitted, Limited where it has too
-        many sessions, BrokerUnavailable, StreamFull, or KeyReused where that id is another's.
+        many sessions, BrokerUnavailable, StreamFull, KeyReused where that id is another's, or KeyEnding.
         """
         asked_at = time.monotonic()
         if not caller.admitted:
             raise TokenRefused
-        if self.limits is not None and not (keyed and await self._begun(keyed)):
+        if not (keyed and await self._begun_before(keyed)) and self.limits is not None:
             self.limits.session(caller)
         session = keyed or secrets.token_hex(16)
         request = SearchRequest(
             session=session,
-            query=query.strip(),
-            result_limit=result_limit,
+            query=(wanted.search_query or "").strip(),
+            result_limit=wanted.result_limit,
             requested_at=time.time(),
             deadline_s=self.deadline_s,
-            filters=filters,
-            scope=None if scope is None else caller.scope(scope),
-            url=url.strip() if url else None,
+            filters=filters_of(wanted.filters),
+            scope=None if wanted.scope is None else caller.scope(wanted.scope),
+            url=wanted.url.strip() if wanted.url else None,
         )
         sequence, again = 0, False
         if not keyed:
@@ -125,12 +116,14 @@ class Sessions:
             raise
         if not again:
             metrics.sessions_begun.add(1, {"source": "url" if request.url else "search"})
-        log.info("session begun", session=session, query=request.query, url=request.url, result_limit=result_limit)
+        log.info(
+            "session begun", session=session, query=request.query, url=request.url, result_limit=request.result_limit
+        )
         return Begun(session, sequence, again)
 
-    async def _begun(self, session: str) -> bool:
+    async def _begun_before(self, session: str) -> bool:
         async with answered():
-            return await self.session_log.get(session, subjects.REQUEST) is not None
+            return await begun_before(self.session_log, session)
 
     async def _written(self, session: str, record: RequestRecord) -> tuple[int, bool]:
         try:

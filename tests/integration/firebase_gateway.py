@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -33,10 +33,11 @@ ANSWER_S = 10.0
 
 
 class Names:
-    """Takes the tokens that it knows, each of a caller, until it is taken out of `known`."""
+    """Takes the tokens that it knows, each of a caller, until one is revoked."""
 
     def __init__(self, **known: str) -> None:
         self.known = known
+        self._holders: list[tuple[str, Callable[[str], None]]] = []
 
     async def caller_of_token(self, token: str) -> Caller:
         """Its caller."""
@@ -44,9 +45,20 @@ class Names:
             raise TokenRefused
         return Caller(owner=self.known[token])
 
-    def valid(self, caller: Caller) -> bool:
-        """Whether a token of it is still known."""
-        return not caller.owner or caller.owner in self.known.values()
+    @contextmanager
+    def held(self, caller: Caller, on_over: Callable[[str], None]) -> Iterator[None]:
+        """Calls `on_over` when a token of the caller is revoked."""
+        holder = caller.owner, on_over
+        self._holders.append(holder)
+        yield
+        self._holders.remove(holder)
+
+    def revoke(self, token: str) -> None:
+        """It is no longer known."""
+        owner = self.known.pop(token)
+        for held, on_over in list(self._holders):
+            if held == owner:
+                on_over("revoked")
 
 
 class FirebaseGateway:
@@ -140,9 +152,12 @@ class WireClient:
 
 
 @asynccontextmanager
-async def wire(gateway: FirebaseGateway | GuardedGateway, query: str = "v=5&ns=pinstream") -> AsyncIterator[WireClient]:
+async def wire(
+    gateway: FirebaseGateway | GuardedGateway, query: str = "v=5&ns=pinstream", headers: dict[str, str] | None = None
+) -> AsyncIterator[WireClient]:
     """A client that has been greeted."""
-    async with connect(f"ws://{gateway.address}/.ws?{query}", max_size=None, compression=None) as socket:
+    url = f"ws://{gateway.address}/.ws?{query}"
+    async with connect(url, max_size=None, compression=None, additional_headers=headers) as socket:
         client = WireClient(socket)
         hello = await client.receive()
         assert hello["t"] == "c" and hello["d"]["t"] == "h"

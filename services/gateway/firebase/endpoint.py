@@ -8,7 +8,6 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from libs.common import metrics
-from services.gateway.firebase.answers import CHECK_S
 from services.gateway.firebase.connection import Connection
 from services.gateway.firebase.identity import Authenticator, NoTokens
 from services.gateway.firebase.requests import Requests
@@ -18,7 +17,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage
 
 GOING_AWAY = 1001
-KEEP_ALIVE_S = 30.0  # as Firebase's own server does; after as long a token that is no longer good is noticed
+KEEP_ALIVE_S = 30.0  # as Firebase's own server does
 FIREBASE = {"protocol": "firebase"}
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -53,9 +52,7 @@ class FirebaseEndpoint:
     async def websocket(self, websocket: WebSocket) -> None:
         """One client."""
         await websocket.accept()
-        connection = Connection(
-            websocket, self.sessions, self.requests, self.settings, self.authenticator, min(CHECK_S, self.keep_alive_s)
-        )
+        connection = Connection(websocket, self.sessions, self.requests, self.settings, self.authenticator)
         if self._closed:
             await connection.sender.close(GOING_AWAY, "go on at another gateway")
             return

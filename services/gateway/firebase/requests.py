@@ -18,9 +18,8 @@ from libs.common.errors import BrokerUnavailable, PinstreamError, PublishRefused
 from libs.common.frames import InitiateExtraction
 from libs.common.messages import RequestRecord, SearchRequest
 from services.gateway.callers import Caller
-from services.gateway.filters import filters_of
 from services.gateway.firebase.tree import PermissionDenied, node
-from services.gateway.idempotency import KeyReused, session_derived
+from services.gateway.idempotency import KeyEnding, KeyReused, session_derived
 from services.gateway.limits import Limited
 from services.gateway.operations import InvalidOperation, parse_operation
 from services.gateway.sessions import Sessions
@@ -60,19 +59,12 @@ class Requests:
             raise Unavailable("this gateway is about to stop; try again")
         session = session_of(caller, push_id)
         try:
-            parameters = wanted.parameters
-            await self.sessions.begin(
-                parameters.search_query or "",
-                parameters.result_limit,
-                url=parameters.url,
-                filters=filters_of(parameters.filters),
-                scope=parameters.scope,
-                caller=caller,
-                keyed=session,
-            )
+            await self.sessions.begin(wanted.parameters, caller=caller, keyed=session)
             there = await self._request(session)
         except KeyReused as error:
             raise PermissionDenied("another request is there; push a new one") from error
+        except KeyEnding as error:
+            raise PermissionDenied("the session of this request is no longer kept; push a new one") from error
         except Limited as error:
             raise Unavailable(f"{error}; try again in {error.retry_after_s:g} s") from error
         except (BrokerUnavailable, PublishRefused) as error:
