@@ -23,6 +23,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from libs.common import metrics
 from libs.common.delivery import seconds
 from libs.common.errors import (
     BrokerUnavailable,
@@ -458,6 +459,7 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
 
     async def disconnected() -> None:
         if not client.is_closed:
+            metrics.broker_disconnects.add(1)
             log.warning("lost the broker")
 
     try:
@@ -488,6 +490,7 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
         await client.close()
         raise StartFailed(f"the broker is nats-server {version.major}.{version.minor}; 2.11 or newer is needed")
     await bus._start()
+    metrics.broker_disconnects.add(0)
     try:
         yield bus
     except asyncio.CancelledError:

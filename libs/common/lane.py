@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from libs.common import pace, subjects
+from libs.common import metrics, pace, subjects
 from libs.common.bus import Bus, Fence
 from libs.common.errors import BrokerUnavailable, Fenced, MalformedMessage, StreamMissing
 from libs.common.messages import Pace, Reason, decode, encode
@@ -34,6 +34,11 @@ T = TypeVar("T")
 Change = Callable[[Pace, float], tuple[Pace, T]]
 
 log = structlog.get_logger()
+
+
+def subject_of(lane: str) -> str:
+    """Where the pace of a lane of that name is kept."""
+    return subjects.pace(blake2b(lane.encode(), digest_size=16).hexdigest())
 
 
 class Store(Protocol):
@@ -72,7 +77,7 @@ class Shared:
     def __init__(self, bus: Bus, lane: str, *, stream: str = subjects.PACE, subject: str | None = None) -> None:
         self._bus = bus
         self._stream = stream
-        self._subject = subject or subjects.pace(blake2b(lane.encode(), digest_size=16).hexdigest())
+        self._subject = subject or subject_of(lane)
         self._known: tuple[Pace, int] | None = None  # as this process wrote or read it last, and its sequence
         self._ahead_s = 0.0  # of the broker's clock before the monotonic one here
         self._read_clock_at = -CLOCK_S
@@ -182,6 +187,7 @@ class Lane:
         self.rate = rate
         self.asked = Tally()  # what was asked of the site in its turn, for those who count it
         self._store: Store = store or Local()
+        metrics.circuit_opened.add(0)
         self._queue = _Queue()  # one turn is waited for at a time, so that a process holds one at most
 
     @property
@@ -211,6 +217,7 @@ class Lane:
         """The site has refused a request of `session`."""
         opened = await self._store.update(lambda known, now: _opened(known, pace.refused(known, now, session, reason)))
         if opened is not None:
+            metrics.circuit_opened.add(1)
             log.error("the site refuses; the circuit is open", reason=str(reason), opened=opened.opened)
 
     async def answered(self) -> None:

@@ -20,6 +20,7 @@ from libs.common.session_log import session_log
 from libs.common.settings import load
 from libs.common.streams import await_streams
 from services.crawler.browser import Browser
+from services.crawler.browser_metrics import browser_measured
 from services.crawler.canary import canary_running
 from services.crawler.crawl import Crawls, Read
 from services.crawler.pacing import shared_lane
@@ -36,7 +37,7 @@ async def serve(settings: CrawlerSettings, stop: asyncio.Event) -> None:
     async with connect(settings, "crawler") as bus:
         await await_streams(bus)
         lane = shared_lane(bus, settings)
-        async with Browser(settings, lane) as browser, canary_running(browser):
+        async with Browser(settings, lane) as browser, canary_running(browser), browser_measured(browser):
             facts: dict[str, Fact] = {
                 "circuit": lambda: lane.circuit,
                 "tabs": lambda: len(browser.open_tabs),

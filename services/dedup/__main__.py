@@ -41,7 +41,14 @@ async def serve(settings: DedupSettings, stop: asyncio.Event) -> None:
         handling = Handling(
             *parts, outcomes.handle, outcomes.give_up, suspect_from=SUSPECT_FROM, limit_s=settings.handle_limit_s
         )
-        closing = Handling(bus, subjects.DEADLINES, subjects.RECORD_TEMPLATE, deadlines.handle, deadlines.give_up)
+        closing = Handling(
+            bus,
+            subjects.DEADLINES,
+            subjects.RECORD_TEMPLATE,
+            deadlines.handle,
+            deadlines.give_up,
+            spans=False,  # a trace would seem to last until the deadline
+        )
         async with quarantine(*parts, outcomes.give_up, SUSPECTS, settings, settings.handle_limit_s) as lane:
             items = PullLoop(bus, subjects.DIRECT, subjects.DEDUP, handling, slots=settings.items)
             requests = PullLoop(bus, subjects.RESULTS, subjects.DEADLINES, closing, slots=CLOSED_AT_ONCE)

@@ -10,7 +10,7 @@ import structlog
 from libs.common import subjects
 from libs.common.announce import Endpoint, Fact, announced
 from libs.common.bus import connect
-from libs.common.health import listen
+from libs.common.health import health_server, listen
 from libs.common.lifecycle import run_service
 from libs.common.session_log import session_log
 from libs.common.settings import load
@@ -19,6 +19,7 @@ from services.gateway.access_settings import check_exposure
 from services.gateway.app import gateway_app
 from services.gateway.certificate import certificate_of
 from services.gateway.firebase.endpoint import FirebaseEndpoint
+from services.gateway.measuring import measured
 from services.gateway.queues import Queues
 from services.gateway.replicas import watched_replicas
 from services.gateway.rest import Rest
@@ -30,6 +31,8 @@ from services.gateway.status import Status
 from services.gateway.storage import storage
 from services.gateway.webhooks.postmen import posting
 from services.gateway.websocket import WebSocketEndpoint
+
+HEALTH_PORT = 8084
 
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
@@ -71,6 +74,8 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 "sessions_under_way": secure.limits.census.count,
             }
             async with (
+                measured(bus, secure.limits.census, settings),
+                health_server(settings, HEALTH_PORT, checks),
                 client_server(app, sock, settings.drain_timeout_s, certificate=certificate, proxies=proxies),
                 announced(bus, subjects.GATEWAY, settings, stop, checks, *endpoints, facts=facts) as announcement,
             ):

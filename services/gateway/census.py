@@ -73,6 +73,11 @@ class Census:
         told = ("queued" if one in self._waiting else self._states.get(one, "crawling") for one in self._running)
         return dict(sorted(Counter(told).items()))
 
+    @property
+    def queued(self) -> int:
+        """How many of them no crawler has taken yet."""
+        return len(self._queue)
+
     def before(self, session: str) -> int:
         """How many wait before `session`, which waits too; else 0."""
         sequence = self._waiting.get(session)

@@ -16,7 +16,7 @@ from libs.common.frames import CloseCode, Completed, ErrorCode, ErrorFrame
 from libs.common.tasks import end
 from services.gateway.following import Following, SessionExpired
 from services.gateway.problems import COME_BACK_S
-from services.gateway.sending import Sender, traced
+from services.gateway.sending import Sender, delivered
 from services.gateway.storage import Storage
 
 log = structlog.get_logger()
@@ -81,12 +81,13 @@ class Followed:
             if self.storage.trouble is not None and not completed_only:
                 await self._tell_trouble(following, self.storage.trouble)
             async with aclosing(following.steps()) as steps:
-                async for frame, headers in steps:
+                async for step in steps:
+                    frame = step.frame
                     if completed_only and not isinstance(frame, Completed):
                         continue
                     if isinstance(frame, Completed):
                         self._forget(following)  # a cancel that comes now is answered by itself
-                    async with traced(frame, headers):
+                    async with delivered(step, "websocket"):
                         await self.sender.send(frame if id_ is None else msgspec.structs.replace(frame, id=id_))
         except (SessionUnknown, SessionExpired, SequenceUnknown) as error:
             code, field = {

@@ -143,7 +143,7 @@ class Rest:
         following = await self.sessions.opened(session, 0, caller)
         sequence, completed = 0, None
         async with aclosing(following.stored()) as steps:
-            async for frame, _ in steps:
+            async for frame, *_ in steps:
                 sequence = sequence or following.state.sequence
                 if isinstance(frame, Completed):
                     completed = frame

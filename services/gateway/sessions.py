@@ -10,9 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 import structlog
-from opentelemetry.trace import SpanKind
 
-from libs.common import subjects
+from libs.common import metrics, subjects
 from libs.common.closing import Ending, close, purge
 from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SessionUnknown
 from libs.common.frames import InitiateParameters
@@ -27,9 +26,10 @@ from libs.common.messages import (
 )
 from libs.common.session_log import SessionLog
 from libs.common.tally import Tally
-from libs.common.telemetry import inject, message_span
+from libs.common.telemetry import inject, sent
 from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
 from services.gateway.filters import filters_of
+from services.gateway.first_videos import FirstVideos
 from services.gateway.following import CHECK_S, Following, may_follow
 from services.gateway.idempotency import KeyReused, begun_before, same_search
 from services.gateway.limits import Limited, Limits
@@ -80,6 +80,9 @@ class Sessions:
         self.webhooks = webhooks or WebhookQueue(session_log.bus)
         self.webhook_secrets = secrets
         self.session_log = session_log
+        self.first_videos = FirstVideos(session_log)
+        metrics.at_zero(metrics.sessions_begun, source=("search", "url"))
+        metrics.at_zero(metrics.open_sockets, protocol=("websocket", "events", "firebase"))
         self.deadline_s = deadline_s
         self.check_s = check_s
         self.tally = Tally()  # of those begun
@@ -91,6 +94,7 @@ class Sessions:
         however often it is asked for. Raises TokenRefused where the caller is not admitted, Limited where it has too
         many sessions, BrokerUnavailable, StreamFull, KeyReused where that id is another's, or KeyEnding.
         """
+        asked_at = time.monotonic()
         if not caller.admitted:
             raise TokenRefused
         if not (keyed and await self._begun_before(keyed)):
@@ -111,6 +115,8 @@ class Sessions:
             url=wanted.url.strip() if wanted.url else None,
         )
         sequence, again = 0, False
+        if not keyed:
+            self.first_videos.asked(session, asked_at)
         try:
             with self.tally.working(Limited, KeyReused):
                 async with asyncio.timeout(PATIENCE_S):
@@ -126,16 +132,17 @@ class Sessions:
                         await self.limits.confirm(caller, sequence)
                     await self._list(session, caller.owner)
                     await self._post(session, record, caller)
-                    with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
-                        await self.session_log.bus.publish(
-                            subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
-                        )
+                    subject, body = subjects.search(session), encode(request)
+                    with sent(subjects.SEARCH_TEMPLATE, subject, len(body)), suppress(AlreadyExists):
+                        await self.session_log.bus.publish(subject, body, headers=inject(), patience_s=PATIENCE_S)
         except (BrokerUnavailable, PublishRefused, Limited, TimeoutError) as error:
             if sequence and not keyed:  # what has a key is asked for again
                 await self._never_began(session)
             if isinstance(error, TimeoutError):
                 raise BrokerUnavailable(f"nothing was stored within {PATIENCE_S:g} s") from error
             raise
+        if not again:
+            metrics.sessions_begun.add(1, {"source": "url" if request.url else "search"})
         log.info(
             "session begun", session=session, query=request.query, url=request.url, result_limit=request.result_limit
         )
@@ -183,6 +190,7 @@ class Sessions:
         record = CrawledRecord(reason=Reason.FAILED, items=0, message="the request could not be handed on")
         try:
             await self.session_log.create(session, subjects.CRAWLED, record, patience_s=0)
+            metrics.sessions_ended.add(1, {"reason": str(record.reason)})
         except (BrokerUnavailable, PublishRefused) as error:
             log.warning("a session is left to its deadline", session=session, error=str(error))
 

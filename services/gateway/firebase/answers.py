@@ -16,7 +16,7 @@ from services.gateway.firebase.identity import EXPIRED, Identity
 from services.gateway.firebase.tree import Change
 from services.gateway.firebase.watch import Pieces, Watch
 from services.gateway.following import SessionExpired
-from services.gateway.sending import traced
+from services.gateway.sending import delivered
 from services.gateway.storage import Storage
 
 ABORT = "pinstream.abort"  # the ASGI extension that drops a connection with what its client has not read
@@ -143,8 +143,8 @@ class EventStream:
                 await self._value(body, self.watch)
                 self._given.set()
                 async with aclosing(self.watch.changes()) as told:
-                    async for changes, frame, headers in told:
-                        async with traced(frame, headers):
+                    async for changes, step in told:
+                        async with delivered(step, "firebase"):
                             for change in changes:
                                 await self._change(body, change)
             except SessionExpired as error:

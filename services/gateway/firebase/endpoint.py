@@ -7,6 +7,7 @@ import asyncio
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from libs.common import metrics
 from services.gateway.firebase.connection import Connection
 from services.gateway.firebase.identity import Authenticator, NoTokens
 from services.gateway.firebase.requests import Requests
@@ -17,6 +18,7 @@ from services.gateway.storage import Storage
 
 GOING_AWAY = 1001
 KEEP_ALIVE_S = 30.0  # as Firebase's own server does
+FIREBASE = {"protocol": "firebase"}
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -55,11 +57,13 @@ class FirebaseEndpoint:
             await connection.sender.close(GOING_AWAY, "go on at another gateway")
             return
         self.connections.add(connection)
+        metrics.open_sockets.add(1, FIREBASE)
         try:
             await connection.serve()
         except WebSocketDisconnect:
             return
         finally:
+            metrics.open_sockets.add(-1, FIREBASE)
             self.connections.discard(connection)
 
     async def drain(self) -> None:

@@ -15,7 +15,7 @@ from services.gateway.firebase.tree import Change, Place
 from services.gateway.firebase.watch import Watch
 from services.gateway.firebase.wire import MessageSender
 from services.gateway.following import SessionExpired
-from services.gateway.sending import traced
+from services.gateway.sending import delivered
 
 log = structlog.get_logger()
 
@@ -102,8 +102,8 @@ class Listeners:
                 return
             await self._tell_trouble(listener, watch)
             async with aclosing(watch.changes()) as told:
-                async for changes, frame, headers in told:
-                    async with traced(frame, headers):
+                async for changes, step in told:
+                    async with delivered(step, "firebase"):
                         for change in changes:
                             await self._tell(listener, change)
         except SessionExpired:

@@ -33,7 +33,7 @@ from services.gateway.firebase.tree import (
     status_node,
     video_node,
 )
-from services.gateway.following import RETRY_S
+from services.gateway.following import RETRY_S, Step
 from services.gateway.sessions import Sessions
 from services.gateway.storage import Storage
 
@@ -43,11 +43,10 @@ log = structlog.get_logger()
 
 
 class Told(NamedTuple):
-    """Changes, the frame that they come from, and its record's headers, which carry the trace."""
+    """Changes, and the step that they come from."""
 
     changes: list[Change]
-    frame: AnyFrame
-    headers: dict[str, str]
+    step: Step
 
 
 class Watch:
@@ -147,10 +146,10 @@ class Watch:
             return
         self.following.after = self.following.state.sequence
         async with aclosing(self.following.steps()) as steps:
-            async for frame, headers in steps:
-                here = [narrowed(change, self.place.path) for change in self._changes(frame)]
+            async for step in steps:
+                here = [narrowed(change, self.place.path) for change in self._changes(step.frame)]
                 if told := [change for change in here if change is not None]:
-                    yield Told(told, frame, headers)
+                    yield Told(told, step)
 
     def _changes(self, frame: AnyFrame) -> list[Change]:
         found: list[Change] = []

@@ -126,7 +126,7 @@ class Delivering:
         size, at = 0, 0.0
         self._full = False
         async with aclosing(self.following.stored()) as steps:
-            async for frame, headers in steps:
+            async for frame, headers, *_ in steps:
                 if not isinstance(frame, VideoFrame):
                     continue
                 found = FoundVideo(sequence=frame.sequence, video=frame.video)
