@@ -101,7 +101,7 @@ class Sessions:
                         return Begun(session, sequence, again)
                     if self.limits is not None:
                         await self.limits.confirm(caller, sequence)
-                    await self._list(session, caller.owner)
+                    await self._list(session, caller.listed_as)
                     with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
                         await self.session_log.bus.publish(
                             subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
@@ -133,7 +133,7 @@ class Sessions:
             return there.sequence, True
 
     async def _list(self, session: str, owner: str) -> None:
-        """Enters a session into the list of its owner's; who has no name has none."""
+        """Enters a session into the list of that name, if there is one."""
         if owner:
             body = encode(OwnedRecord(session=session))
             with suppress(AlreadyExists):
