@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 from libs.common.bus import Bus
 from libs.common.keys import KEY
 from services.gateway.access_settings import AccessSettings
-from services.gateway.callers import ANONYMOUS, STRANGER, Caller, TokenRefused
+from services.gateway.callers import ANONYMOUS, LOCAL, STRANGER, Caller, TokenRefused
 from services.gateway.keyring import Keyring, keyring
 from services.gateway.tickets import TICKET, Tickets
 from services.gateway.tokens import Tokens, tokens
@@ -37,7 +37,9 @@ class Access:
     @property
     def stranger(self) -> Caller:
         """The caller who has given nothing: one that may search, or one that is not admitted."""
-        return ANONYMOUS if self.settings.anonymous_allowed else STRANGER
+        if not self.settings.anonymous_allowed:
+            return STRANGER
+        return LOCAL if self.settings.here_alone else ANONYMOUS
 
     async def caller_of_token(self, token: str) -> Caller:
         """Whose a key, a JWT or a ticket is; a ticket is used up. Raises TokenRefused or BrokerUnavailable."""
@@ -45,7 +47,7 @@ class Access:
             caller = await self.tickets.redeem(token)
             if caller.key is not None and not self.keyring.valid(caller.key):
                 raise TokenRefused
-            return caller
+            return caller if caller.owner else self.stranger  # what another gateway let in without a key is not in here
         if KEY.fullmatch(token):
             key = self.keyring.key(token)
             if key is None:

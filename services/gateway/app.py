@@ -54,7 +54,7 @@ def gateway_app(
             WebSocketRoute("/ws", endpoint.__call__),
             *([] if security is None else ticket_routes(security.access.tickets)),
             Mount("/v1", rest.app),
-            *document_routes(),
+            *document_routes(key_needed=security is not None and not security.settings.anonymous_allowed),
             *health_routes(checks),
             *([] if firebase is None else firebase.routes),
         ],

@@ -10,6 +10,7 @@ import msgspec
 
 from libs.common import frames
 from libs.common.frames import SUBPROTOCOL, SUBPROTOCOL_TROUBLE
+from services.gateway.access import BEARER
 from services.gateway.schemas import SESSION_ID, Schema, components, ref
 from services.gateway.version import VERSION
 from services.gateway.webhooks.payloads import CompletedEvent, VideoEvent
@@ -26,6 +27,29 @@ FRAMES = (
 WEBHOOKS = (VideoEvent, CompletedEvent)  # posted to `callback_url`
 EVENTS = (frames.VideoFrame, frames.Progress, frames.Completed)  # of a session, over server-sent events
 
+SECURITY: dict[str, Schema] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "API key or JWT",
+        "description": "An API key of `pinstream keys create`, or a JWT of an issuer that the gateway trusts.",
+    },
+    "api_key": {"type": "httpApiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+    "ticket": {
+        "type": "httpApiKey",
+        "in": "query",
+        "name": "ticket",
+        "description": "Of `POST /v1/tickets`: good once, within 30 s. Nothing else may stand in an address.",
+    },
+    "subprotocol": {
+        "type": "httpApiKey",
+        "in": "header",
+        "name": "Sec-WebSocket-Protocol",
+        "description": f"Of browsers, beside `{SUBPROTOCOL}`: `{BEARER}` and then the key, the token or the ticket.",
+    },
+}
+OVER_HTTP = ("bearer", "api_key", "ticket")
+
 _REPLIES: dict[type, tuple[type, ...]] = {
     frames.InitiateExtraction: (frames.Accepted, *EVENTS, frames.ErrorFrame),
     frames.CancelExtraction: (frames.Completed, frames.ErrorFrame),
@@ -40,12 +64,16 @@ def name_of(type_: type[msgspec.Struct]) -> str:
 
 
 @cache
-def asyncapi_document() -> bytes:
-    """The document, as JSON."""
-    return msgspec.json.encode(_document())
+def asyncapi_document(*, key_needed: bool) -> bytes:
+    """The document, as JSON; `key_needed`: of a gateway that nobody may use without a key, a token or a ticket."""
+    return msgspec.json.encode(_document(key_needed=key_needed))
 
 
-def _document() -> dict[str, Any]:
+def _document(*, key_needed: bool) -> dict[str, Any]:
+    def secured(operation: Schema, *ways: str) -> Schema:
+        security = [{"$ref": f"#/components/securitySchemes/{name}"} for name in ways]
+        return {**operation, "security": security} if key_needed else operation
+
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -82,9 +110,9 @@ def _document() -> dict[str, Any]:
             },
         },
         "operations": {
-            **{name_of(one): _received(one) for one in OPERATIONS},
-            "frames": _sent("socket", FRAMES),
-            "events": _sent("events", EVENTS),
+            **{name_of(one): secured(_received(one), *SECURITY) for one in OPERATIONS},
+            "frames": secured(_sent("socket", FRAMES), *SECURITY),
+            "events": secured(_sent("events", EVENTS), *OVER_HTTP),
             "webhooks": {
                 "action": "send",
                 "channel": {"$ref": "#/channels/callback"},
@@ -97,6 +125,7 @@ def _document() -> dict[str, Any]:
                 **{_webhook(one): {**_message(one), "name": _webhook(one)} for one in WEBHOOKS},
             },
             "schemas": {**components((*OPERATIONS, *FRAMES, *WEBHOOKS)), "SessionId": SESSION_ID},
+            "securitySchemes": SECURITY,
         },
     }
 

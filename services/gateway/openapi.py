@@ -13,7 +13,7 @@ from services.gateway.parameters import LAST_EVENT_ID
 from services.gateway.problems import MEDIA_TYPE as PROBLEM
 from services.gateway.problems import ProblemDocument
 from services.gateway.representations import CSV, JSON, NDJSON
-from services.gateway.resources import Created, FoundVideo, Session, SessionPage, VideoPage, WebhookSecret
+from services.gateway.resources import Created, FoundVideo, Issued, Session, SessionPage, VideoPage, WebhookSecret
 from services.gateway.rest import MOST_SESSIONS, MOST_WAIT_S, SESSIONS, VIDEOS
 from services.gateway.schemas import AFTER, SESSION_ID, Schema, components, ref
 from services.gateway.status import SystemStatus
@@ -21,7 +21,7 @@ from services.gateway.version import VERSION
 from services.gateway.webhooks.payloads import CompletedEvent, VideoEvent
 
 TYPES = (
-    *(InitiateParameters, Created, Session, SessionPage, VideoPage, FoundVideo),
+    *(InitiateParameters, Issued, Created, Session, SessionPage, VideoPage, FoundVideo),
     *(SystemStatus, ProblemDocument, WebhookSecret),
 )
 EVENT_TYPES = (VideoFrame, Progress, Completed)
@@ -29,7 +29,7 @@ WEBHOOK_TYPES = (VideoEvent, CompletedEvent)
 
 _PROBLEMS = {
     400: "The body is not JSON.",
-    401: "It needs a key.",
+    401: "It needs a key, a token or a ticket, or the one that was given is not good.",
     403: "The caller may not.",
     404: "There is no such session, or nothing is kept of it, or it is another's.",
     406: "`Accept` lets none of the representations pass.",
@@ -42,17 +42,34 @@ _PROBLEMS = {
     429: "Too many at once; ask again after `Retry-After`.",
     503: "The broker is away or full, or this gateway is about to stop; ask again after `Retry-After`.",
 }
+SECURITY: dict[str, Schema] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "API key or JWT",
+        "description": "An API key of `pinstream keys create`, or a JWT of an issuer that the gateway trusts.",
+    },
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+    "ticket": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "ticket",
+        "description": "Of `POST /v1/tickets`: good once, within 30 s. Nothing else may stand in an address.",
+    },
+}
+
 _RETRY: Schema = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
 _NEXT: Schema = {"Link": {"description": 'The next page, `rel="next"`, if there is one.', "schema": {"type": "string"}}}
 
 
 @cache
-def openapi_document() -> bytes:
-    """The document, as JSON."""
-    return msgspec.json.encode(_document())
+def openapi_document(*, key_needed: bool) -> bytes:
+    """The document, as JSON; `key_needed`: of a gateway that nobody may use without a key, a token or a ticket."""
+    return msgspec.json.encode(_document(key_needed=key_needed))
 
 
-def _document() -> dict[str, Any]:
+def _document(*, key_needed: bool) -> dict[str, Any]:
+    ways: list[dict[str, list[str]]] = [{name: []} for name in SECURITY]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -62,7 +79,9 @@ def _document() -> dict[str, Any]:
             "examples; the WebSocket is in /asyncapi.json.",
         },
         "servers": [{"url": "/"}],
+        "security": ways if key_needed else [*ways, {}],
         "paths": {
+            "/v1/tickets": {"post": _ticket()},
             "/v1/sessions": {"post": _begin(), "get": _list()},
             "/v1/sessions/{session_id}": {"parameters": [_session()], "get": _show(), "delete": _cancel()},
             "/v1/sessions/{session_id}/videos": {"parameters": [_session()], "get": _videos()},
@@ -70,7 +89,18 @@ def _document() -> dict[str, Any]:
             "/v1/status": {"get": _status()},
             "/v1/webhook-secret": {"get": _webhook_secret()},
         },
-        "components": {"schemas": components((*TYPES, *EVENT_TYPES, *WEBHOOK_TYPES))},
+        "components": {"schemas": components((*TYPES, *EVENT_TYPES, *WEBHOOK_TYPES)), "securitySchemes": SECURITY},
+    }
+
+
+def _ticket() -> Schema:
+    return {
+        "operationId": "issueTicket",
+        "summary": "Leave to connect once, for clients that cannot set a header",
+        "responses": {
+            "201": {"description": "A ticket.", "content": {JSON: {"schema": ref(Issued)}}},
+            **_problems(401, 429, 503),
+        },
     }
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from libs.common.frames import Completed, Progress, Summary
-from libs.common.messages import Filters, Reason, SearchRequest, Video
+from libs.common.messages import CrawledRecord, Filters, ProgressRecord, Reason, RequestRecord, SearchRequest, Video
+from libs.common.session_state import Record
 from services.gateway.following import Following
 
-COMPLETED = "completed"  # the last state
+COMPLETED, ENDED = "completed", "ended"  # the last state; that in a list
 
 
 class Created(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -29,6 +30,13 @@ class WebhookSecret(msgspec.Struct, frozen=True, kw_only=True):
     """What the webhooks of all of a caller's sessions are signed with."""
 
     webhook_secret: str
+
+
+class Issued(msgspec.Struct, frozen=True, kw_only=True):
+    """A ticket, which lets one connection in within `expires_in_s` seconds."""
+
+    ticket: str
+    expires_in_s: int
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,10 +98,20 @@ class Session(Asked, frozen=True, kw_only=True, omit_defaults=True):
     callback: CallbackStatus | None = None
 
 
+class Listed(Asked, frozen=True, kw_only=True, omit_defaults=True):
+    """A session of a list. `state` is as of a session, but `ended` once its crawl is over, for the `reason`.
+
+    Its last videos may still be on their way then; the session itself says when it is `completed`.
+    """
+
+    state: str
+    reason: Reason | None = None
+
+
 class SessionPage(msgspec.Struct, frozen=True, kw_only=True):
     """Sessions, the oldest first; `next_after` is what to list on after, null at the end."""
 
-    sessions: list[Asked]
+    sessions: list[Listed]
     next_after: int | None
 
 
@@ -116,9 +134,15 @@ class VideoPage(msgspec.Struct, frozen=True, kw_only=True):
     completed: bool
 
 
-def asked(request: SearchRequest, sequence: int, requested_at: float) -> Asked:
-    """A session by its request."""
-    return Asked(**_asked(request, sequence, requested_at))
+def listed(there: Record, progress: Record | None, crawled: Record | None) -> Listed:
+    """A session by its request and by what its crawler said last."""
+    assert isinstance(there.message, RequestRecord)
+    state, reason = "queued", None
+    if progress is not None and isinstance(progress.message, ProgressRecord):
+        state = progress.message.state
+    if crawled is not None and isinstance(crawled.message, CrawledRecord):
+        state, reason = ENDED, crawled.message.reason
+    return Listed(**_asked(there.message.request, there.sequence, there.stored_at), state=state, reason=reason)
 
 
 def session_of(

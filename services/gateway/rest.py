@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from libs.common.errors import BrokerUnavailable, PublishRefused, SequenceUnknown, SessionUnknown
 from libs.common.frames import MAX_RESULT_LIMIT, Completed
+from services.gateway.bookmarks import Bookmarks
 from services.gateway.callers import Caller, TokenRefused, caller_of
 from services.gateway.draining import Draining
 from services.gateway.events import Events
@@ -56,7 +57,7 @@ tracer = trace.get_tracer("services.gateway")
 
 
 class Rest:
-    """The application under `/v1`. Holds no state of its own."""
+    """The application under `/v1`. Holds no state but what saves reading it again."""
 
     def __init__(
         self, sessions: Sessions, storage: Storage, settings: GatewaySettings, status: Status | None = None
@@ -64,6 +65,7 @@ class Rest:
         self.sessions, self.storage = sessions, storage
         self.settings = settings
         self.draining = Draining()
+        self.bookmarks = Bookmarks()
         events = Events(sessions, storage, settings, self.draining)
         one = "/sessions/{session_id}"
         self.app = Starlette(
@@ -119,11 +121,11 @@ class Rest:
         """`GET /sessions`: one's own."""
         caller = caller_of(request.scope)
         after, limit = after_in(request), number_in(request, "limit", SESSIONS, 1, MOST_SESSIONS)
-        if not caller.owner:
+        if not caller.listed_as:
             detail = "who has no name has no sessions of their own; ask for each by its id"
             raise Problem(403, "nameless", detail)
         async with answered():
-            page = await sessions_of(self.sessions.session_log, caller.owner, after, limit)
+            page = await sessions_of(self.sessions.session_log, caller, after, limit)
         headers = {} if page.next_after is None else _next(request, page.next_after)
         return _json(page, 200, headers)
 
@@ -160,6 +162,7 @@ class Rest:
         following = await self.sessions.opened(session, after, caller_of(request.scope))
         reading = Reading(following, limit, wait_s, self.draining.over)
         if kind == JSON:
+            following.state = self.bookmarks.take(session, after) or following.state
             return await self._page(request, reading)
         lines = csv_of(reading) if kind == CSV else ndjson_of(reading)
         try:
@@ -188,6 +191,8 @@ class Rest:
             "next_after": next_after,
             "completed": reading.completed,
         }
+        if not reading.completed:
+            self.bookmarks.keep(reading.following.session, next_after, reading.following.state)
         body = msgspec.json.encode(page)
         headers = {"Vary": "Accept", "Content-Length": str(len(body))}
         if not reading.completed:

@@ -130,7 +130,7 @@ class Sessions:
                         return begun
                     if self.limits is not None:
                         await self.limits.confirm(caller, sequence)
-                    await self._list(session, caller.owner)
+                    await self._list(session, caller.listed_as)
                     await self._post(session, record, caller)
                     subject, body = subjects.search(session), encode(request)
                     with sent(subjects.SEARCH_TEMPLATE, subject, len(body)), suppress(AlreadyExists):
@@ -177,7 +177,7 @@ class Sessions:
             return there.sequence, True
 
     async def _list(self, session: str, owner: str) -> None:
-        """Enters a session into the list of its owner's; who has no name has none."""
+        """Enters a session into the list of that name, if there is one."""
         if owner:
             body = encode(OwnedRecord(session=session))
             with suppress(AlreadyExists):
