@@ -7,7 +7,10 @@ import json
 import random
 import struct
 import time
+from contextlib import suppress
 from typing import NamedTuple
+
+from tests.wait import wait_until
 
 HANDSHAKE = (
     "GET /ws HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -146,16 +149,13 @@ class BareClients:
             parameters = {"search_query": f"load {number}", "result_limit": 5000}
             operation = {"operation": "initiate_extraction", "parameters": parameters}
             socket.transport.write(frame(TEXT, json.dumps(operation).encode()))
-        async with asyncio.timeout(OPEN_S):
-            while len(self._sessions) < len(self._sockets):
-                await asyncio.sleep(0.05)
+        await wait_until(lambda: len(self._sessions) == len(self._sockets), "all searches are accepted", OPEN_S)
         return list(self._sessions.values())
 
     async def arrived(self, ids: list[str], within_s: float) -> dict[str, float]:
         """When the videos of those ids came, by the monotonic clock; those that come within that time."""
-        end = time.monotonic() + within_s
-        while time.monotonic() < end and not all(one in self._arrived for one in ids):
-            await asyncio.sleep(0.05)
+        with suppress(AssertionError):  # who asks sees which are missing
+            await wait_until(lambda: all(one in self._arrived for one in ids), "all have come", within_s)
         return {one: self._arrived.pop(one) for one in ids if one in self._arrived}
 
     async def echo(self, plan: list[tuple[float, int]], size: int) -> list[float]:
@@ -167,9 +167,7 @@ class BareClients:
                 await asyncio.sleep(wait_s)
             text = f"echo {time.monotonic()} ".encode().ljust(size, b"x")
             self._sockets[number].transport.write(frame(TEXT, text))
-        async with asyncio.timeout(OPEN_S):
-            while len(self._round_trips) < len(plan):
-                await asyncio.sleep(0.05)
+        await wait_until(lambda: len(self._round_trips) == len(plan), "all have come back", OPEN_S)
         return self._round_trips
 
 
@@ -189,5 +187,3 @@ def pages(clients: int, per_minute: float, seconds: float, page: int) -> list[tu
 def surge(clients: int, page: int) -> list[tuple[float, int]]:
     """A page for all at the same moment."""
     return [(0.0, one) for _ in range(page) for one in range(clients)]
-
-

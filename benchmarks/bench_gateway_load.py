@@ -82,7 +82,7 @@ def running(module: str, port: int, log: Path, *arguments: str, **environ: str) 
             env={**os.environ, **environ},
             stdout=output,
             stderr=output,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it makes one system call
         )
     try:
         yield Server(port, process.pid)
@@ -257,7 +257,9 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{save}.json").write_text(text + "\n")
     held = all(figures["over_asked"][name] <= 1 for name in ("connect_p99", "kb_each", "late_p99_steady"))
-    unharmed = not (figures["gateway"]["lost"] or any(figures["gateway"][one]["missing"] for one in ("steady", "pages")))
+    unharmed = not (
+        figures["gateway"]["lost"] or any(figures["gateway"][one]["missing"] for one in ("steady", "pages"))
+    )
     sys.exit(0 if held and unharmed else 1)
 
 

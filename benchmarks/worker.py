@@ -10,8 +10,8 @@ from typing import Any
 
 import uvloop
 
-from services.gateway.open_files import raise_open_files
 from libs.common.process import die_with_parent
+from services.gateway.open_files import raise_open_files
 
 
 def _serve(make: Callable[..., Any], arguments: tuple[Any, ...], pipe: Connection) -> None:
