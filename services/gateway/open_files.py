@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 
 import structlog
@@ -14,6 +13,10 @@ log = structlog.get_logger()
 
 def raise_open_files() -> int:
     """Raises the soft limit, often 1,024, to the hard one, which needs no right; returns what holds now."""
+    if sys.platform == "win32":  # it has no such limit
+        return sys.maxsize
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
