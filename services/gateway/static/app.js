@@ -74,7 +74,7 @@ function ended(search) {
   if (search === searches.shown && search.failure) notify(search.failure);
   const of = search === searches.shown ? "" : `${search.query}: `;
   announce(`${of}${search.state}. ${plural(search.found.length, "video")}.`, true);
-  if (document.activeElement === $("cancel")) $("query").focus({ preventScroll: true });
+  if (document.activeElement === $("cancel")) $("start").focus({ preventScroll: true }); // a field would open a phone's keyboard
   changed();
 }
 
@@ -147,7 +147,7 @@ for (const button of document.querySelectorAll("[data-list]")) {
 }
 $("notice-close").addEventListener("click", () => {
   hush();
-  $("query").focus();
+  $("start").focus({ preventScroll: true });
 });
 $("details-close").addEventListener("click", () => $("details").close());
 $("details").addEventListener("click", ({ target }) => target === $("details") && $("details").close());

@@ -54,7 +54,7 @@ export class Key {
     $("key-text").value = $("key-error").textContent = "";
     $("key-text").removeAttribute("aria-invalid");
     this.#draw();
-    if (text === null) $("query").focus();
+    if (text === null) $("start").focus({ preventScroll: true });
     this.onChange(this.text);
   }
 
