@@ -79,8 +79,10 @@ async def test_filters_are_sent_and_told_of(page: Page, log: SessionLog) -> None
     assert record.message.request.scope == "page-test"
     told = page.get_by_role("list", name="Filters of this search").get_by_role("listitem")
     await expect(told).to_have_text(
-        ["2.5 s or longer", "60 s or shorter", "720 px or higher", "portrait", "since Jan 31, 2026"]
-        + ["with captions", "not promoted", "new to page-test"]
+        [
+            *("2.5 s or longer", "60 s or shorter", "720 px or higher", "portrait", "since Jan 31, 2026"),
+            *("with captions", "not promoted", "new to page-test"),
+        ]
     )
     await crawled(log, session, Reason.EXHAUSTED, 0)
     await expect(page.locator("#empty")).to_be_visible()

@@ -109,7 +109,9 @@ async def test_captions_are_shown_with_a_file_of_another_host(
 ) -> None:
     async with opened(browser, gateway.url) as page:
         text = "WEBVTT\n\n00:00.000 --> 00:03.000\nSlow cooling\n"
-        await page.route("**/de.vtt", lambda route: route.fulfill(body=text, headers={"Access-Control-Allow-Origin": "*"}))
+        await page.route(
+            "**/de.vtt", lambda route: route.fulfill(body=text, headers={"Access-Control-Allow-Origin": "*"})
+        )
         session = await searched(page, "spoken")
         await found(log, session, clip(media, 1))
         await cards(page).first.get_by_role("button", name="Play").click()

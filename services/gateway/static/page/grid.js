@@ -37,7 +37,7 @@ export class Grid {
     }
     if (over !== this.#over || found.length !== this.#drawn) {
       this.#over = over;
-      this.#draw();
+      this.#soon();
     }
   }
 
@@ -76,10 +76,8 @@ export class Grid {
     const total = this.#found.length;
     this.#drawn = total;
     this.#number();
-    if (!total) {
-      this.#resize(0);
-      return;
-    }
+    this.feed.hidden = !total;
+    if (!total) return;
     if (!this.#cards.size) this.#make(0);
     if (!this.pitch && this.#measure()) for (const [number, card] of this.#cards) this.#place(card, number);
     this.#resize(Math.ceil(total / this.columns) * this.pitch - this.gap);
