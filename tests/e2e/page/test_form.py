@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from libs.common import subjects
-from libs.common.messages import Filters, Reason, RequestRecord
+from libs.common.messages import Filters, Orientation, Reason, RequestRecord
 from libs.common.session_log import SessionLog
 from tests.e2e.page.steps import cards, clip, crawled, found, search, searched
 
@@ -71,7 +71,7 @@ async def test_filters_are_sent_and_told_of(page: Page, log: SessionLog) -> None
         min_duration_s=2.5,
         max_duration_s=60,
         min_height=720,
-        orientation="portrait",
+        orientation=Orientation.PORTRAIT,
         with_captions=True,
         exclude_promoted=True,
         created_after="2026-01-31T00:00:00+00:00",

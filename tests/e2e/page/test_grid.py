@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from playwright.async_api import Browser, Page, expect
 
@@ -19,7 +21,7 @@ TOP = """Number([...document.querySelectorAll(".card")].find((card) => {
     const { top, bottom } = card.getBoundingClientRect();
     return bottom > 0 && top < innerHeight;
 })?.ariaPosInSet ?? 0)"""
-PHONE = {"has_touch": True, "is_mobile": True, "width": 390, "height": 844}
+PHONE: dict[str, Any] = {"has_touch": True, "is_mobile": True, "width": 390, "height": 844}
 
 # Before anything of the page runs: how long the thread was held at most, how many cards came at once and how many
 # there were.

@@ -14,8 +14,8 @@ from tests.fake_pinterest import RunningSite, expected_results
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
-MOVES = {"reduced_motion": "no-preference"}
-PHONE = {"has_touch": True, "is_mobile": True, "width": 390, "height": 844}
+MOVES: dict[str, Any] = {"reduced_motion": "no-preference"}
+PHONE: dict[str, Any] = {"has_touch": True, "is_mobile": True, "width": 390, "height": 844}
 
 
 def stream_of(site: RunningSite) -> Video:
