@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import secrets
 import socket
 import sys
@@ -31,7 +30,6 @@ from libs.common.tally import Failure, Tally
 from libs.common.tasks import end
 from libs.common.version import VERSION
 
-PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 TYPE = "io.nats.micro.v1.{}_response"
 DESCRIPTIONS = {
     subjects.GATEWAY: "clients' way in and the results' way out",
@@ -159,10 +157,14 @@ def _stats(endpoint: Endpoint, data: msgspec.Struct) -> micro.EndpointStats:
 
 
 def memory_bytes() -> int:
-    """Of this process, without its children: what is resident; where that cannot be read, the most that ever was."""
+    """Of this process, without its children: what is resident; on macOS the most that ever was, on Windows 0."""
+    if sys.platform == "win32":
+        return 0
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
     except (OSError, ValueError, IndexError):
+        import resource
+
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == "darwin" else most * 1024
 
