@@ -36,8 +36,8 @@ STEADY_S = 10.0  # one that lived this long is restarted at once
 
 
 class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run. `environ` is for every service, `environ_of` for those of a name; None for `store` keeps the streams
-    only while it runs.
+    """What to run. `environ` is for every service, `environ_of` for those of a name, of which
+    `streams` is one; None for `store` keeps the streams only while it runs.
     """
 
     site_url: str | None = None
@@ -198,7 +198,8 @@ class LocalStack:
                 self.services.append(ServiceProcess(service, index, environ, ready_url, log))
 
     async def _set_up_streams(self) -> None:
-        environ = {**os.environ, **self.options.environ, "NATS_URL": self.nats_url}
+        more = self.options.environ_of.get("streams", {})
+        environ = {**os.environ, **self.options.environ, "NATS_URL": self.nats_url, **more}
         try:
             settings = from_environment(StreamSettings, environ)
             async with connect(settings, "streams") as bus:

@@ -1,4 +1,4 @@
-"""What no log line may hold: keys, tickets and tokens, wherever in it they stand, libraries' lines included."""
+"""What no log line may hold: keys, seeds, passwords of addresses, tickets and tokens, wherever in it they stand, libraries' lines included."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ SECRET = re.compile(
     r"(?P<key>ps_[0-9a-f]{16}_)[A-Za-z0-9_-]{43}"
     r"|(?P<ticket>pst_)[A-Za-z0-9_-]{43}"
     r"|(?P<jwt>eyJ)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
+    r"|(?P<seed>\bS[UAONC])[A-Z2-7]{56}\b"
+    r"|(?P<userinfo>\b(?:nats|tls|wss?)://)[^@/\s,\"'\\]+(?=@)"
     r"|(?P<bearer>\bBearer )[^\s\"'\\]+",
     re.IGNORECASE,
 )

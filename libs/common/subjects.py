@@ -57,10 +57,21 @@ ALL_LIMITS = f"$KV.{LIMITS_BUCKET}.*.*"
 ALL_CROWDS = f"$KV.{LIMITS_BUCKET}.at.*"
 ALL_SUSPECTS = "quarantine.>"
 ALL_DEAD_LETTERS = "dead.>"
+ALL_LEASE_ENDS = "media.lease.*.end"
 NO_LEASE = "media.lease.nobody.nobody"  # a subject of RAW that no message, and no durable's filter, is on
 NO_RECORD = f"$KV.{RESULTS_BUCKET}.nobody"  # the same of the bucket
 PUBLIC_RESULTS = "results.>"  # where the bucket republishes its records, for other services
 ALL_CANCELS = "search.cancel.*"  # core NATS: a session id whose work is to stop at once
+
+# what the services ask of JetStream; $JS.API. itself is written in `bus.py`, which sends it
+JETSTREAM = "$JS.API"
+# how one says what became of a message, and that a flow of them may go on. There are two forms of each: the older, and
+# the one that servers use from 2.16 on, which names domain (`_` for none) and account first
+ANSWERS = ("$JS.ACK.{stream}.{consumer}.>", "$JS.ACK._.*.{stream}.{consumer}.>")
+FLOWS = ("$JS.FC.{stream}.>", "$JS.FC._.*.{stream}.>")
+
+VERBS = ("PING", "INFO", "STATS")
+ALL_ANNOUNCED = tuple(f"$SRV.{verb}{whose}" for verb in VERBS for whose in ("", ".>"))  # whoever asks
 
 # the last part of a record's key
 REQUEST = "request"
@@ -166,6 +177,11 @@ def records_of_all(kind: str) -> str:
     return f"$KV.{RESULTS_BUCKET}.*.{kind}"
 
 
+def named_records_of_all(kind: str) -> str:
+    """The records of one kind that are about an item or a signature, of all sessions."""
+    return f"{records_of_all(kind)}.*"
+
+
 def access_key(id_: str) -> str:
     """Where an API key is kept, without its secret."""
     return f"$KV.{ACCESS_BUCKET}.{token(id_)}"
@@ -214,6 +230,21 @@ def original(subject: str) -> str:
 def dead_letter(stage: str, subject: str) -> str:
     """Where a message of `subject` is kept that `stage` could not handle."""
     return f"dead.{token(stage)}.{subject}"
+
+
+def dead_letters_of(stage: str) -> str:
+    """All dead letters of a stage."""
+    return f"dead.{token(stage)}.>"
+
+
+def inbox_prefix(user: str) -> str:
+    """What the inboxes of a user of the broker begin with, so that no other can listen there."""
+    return f"_INBOX_{token(user)}"
+
+
+def announced(name: str) -> tuple[str, ...]:
+    """Where a service of that name is asked who it is and how it does (the protocol of NATS's micro services)."""
+    return tuple(f"$SRV.{verb}{whose}" for verb in VERBS for whose in ("", f".{token(name)}", f".{token(name)}.*"))
 
 
 def session_in(subject: str) -> str:

@@ -64,7 +64,7 @@ class System:
         return f"ws://127.0.0.1:{self.ports['gateway']}/ws"
 
     async def __aenter__(self) -> Self:
-        async with connect(Settings(nats_url=self.url), "streams") as bus:
+        async with connect(Settings(nats_url=self.url, **self.settings.get("streams", {})), "streams") as bus:
             await set_up(bus, self.streams)
         for service in self.services:
             self.start(service)
