@@ -37,7 +37,8 @@ STEADY_S = 10.0  # one that lived this long is restarted at once
 
 class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What to run. `environ` is for every service, `environ_of` for those of a name, of which
-    `streams` is one; None for `store` keeps the streams only while it runs.
+    `streams` is one; None for `store` keeps the streams only while it runs, None for `nats_url` (and no NATS_URL) starts a
+    broker.
     """
 
     site_url: str | None = None
@@ -49,6 +50,7 @@ class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
     transformers: int = 1
     dedups: int = 1
     store: Path | None = None
+    nats_url: str | None = None
     restart: bool = True
     environ: Mapping[str, str] = {}
     environ_of: Mapping[str, Mapping[str, str]] = {}
@@ -106,7 +108,7 @@ class LocalStack:
         self.folder = Path(tempfile.mkdtemp(prefix="pinstream-"))
         self.broker: Broker | None = None
         self.services: list[ServiceProcess] = []
-        self.nats_url = os.environ.get("NATS_URL", "")
+        self.nats_url = options.nats_url or os.environ.get("NATS_URL", "")
         self._supervisors: list[asyncio.Task[None]] = []
         self._stopping = False
 

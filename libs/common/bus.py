@@ -44,6 +44,8 @@ ATTEMPT_S = 2.0  # one publish or request; a broker that is alive answers within
 PATIENCE_S = 30.0  # all attempts together: longer than a restart of the broker or the election of a leader
 SWEEP_S = 0.25
 PURGE_BATCH = 128
+NO_SEQUENCE = 2**53  # of a message; no stream has so many
+NOT_THERE = ("store EOF", "no message found", "message not found")  # how servers say it of such a one
 LAG_S = 0.02  # how long a replica that lags is given to catch up, each time
 HEADER_FRAME_BYTES = 16  # of NATS headers, beside names and values
 REFUSED_FOR_S = 20.0  # a refused permission makes a service unready for so long; what needs it tries more often
@@ -330,9 +332,16 @@ class Bus:
         """Seconds since 1970 by the clock of the leader of `stream`."""
         return seconds((await self.api(f"STREAM.INFO.{stream}"))["ts"])
 
-    async def probe(self, stream: str, unused: str) -> None:
-        """Has `stream` purge `unused`, a subject of it that nothing is ever on; raises where it cannot write."""
-        await self.api(f"STREAM.PURGE.{stream}", {"filter": unused})
+    async def probe(self, stream: str) -> None:
+        """Has `stream` remove a message that it does not have; raises where it cannot write.
+
+        With a permission that removes one message at a time at most, where a purge of nothing would ask for all.
+        """
+        try:
+            await self.api(f"STREAM.MSG.DELETE.{stream}", {"seq": NO_SEQUENCE, "no_erase": True})
+        except ApiRefused as error:
+            if not any(words in str(error) for words in NOT_THERE):
+                raise
 
     async def remove(self, stream: str, sequence: int) -> bool:
         """Removes one message for good; returns whether there was one."""

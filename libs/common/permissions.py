@@ -138,8 +138,9 @@ def _gateway() -> _User:
     user.publishes(subjects.named_records_of_all(subjects.OWNED))
     user.publishes(subjects.ALL_LIMITS, subjects.ALL_TICKETS, subjects.ACCESS_SALT)
     user.looks_up(subjects.RESULTS, subjects.RAW, subjects.ACCESS, subjects.TICKETS, subjects.LIMITS)
-    user.reads(subjects.RESULTS, subjects.ACCESS)
-    user.removes(subjects.SEARCHES, subjects.RAW, subjects.DIRECT, subjects.QUARANTINE)  # of a session that was cancelled
+    user.reads(subjects.ACCESS)
+    user.removes(subjects.SEARCHES, subjects.RAW, subjects.DIRECT, subjects.QUARANTINE)  # of a cancelled session
+    user.removes(subjects.RESULTS)  # none: this is how it finds out whether the broker stores
     user.tails(subjects.RESULTS, subjects.ALL_RECORDS)
     user.tails(subjects.ACCESS, subjects.ALL_ACCESS_KEYS)
     return user.tails(subjects.LIMITS, subjects.ALL_CROWDS)

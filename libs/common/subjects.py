@@ -58,8 +58,6 @@ ALL_CROWDS = f"$KV.{LIMITS_BUCKET}.at.*"
 ALL_SUSPECTS = "quarantine.>"
 ALL_DEAD_LETTERS = "dead.>"
 ALL_LEASE_ENDS = "media.lease.*.end"
-NO_LEASE = "media.lease.nobody.nobody"  # a subject of RAW that no message, and no durable's filter, is on
-NO_RECORD = f"$KV.{RESULTS_BUCKET}.nobody"  # the same of the bucket
 PUBLIC_RESULTS = "results.>"  # where the bucket republishes its records, for other services
 ALL_CANCELS = "search.cancel.*"  # core NATS: a session id whose work is to stop at once
 

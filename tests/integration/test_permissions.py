@@ -95,7 +95,7 @@ OF_STREAMS = {
         subjects.RAW: {"gateway", "dedup"},
         subjects.DIRECT: {"gateway"},
         subjects.QUARANTINE: {"gateway"},
-        subjects.RESULTS: {"dedup"},
+        subjects.RESULTS: {"gateway", "dedup"},
     },
 }
 WORKED_ON_BY = {
