@@ -39,6 +39,7 @@ from libs.common.subjects import JETSTREAM, inbox_prefix
 from libs.common.tasks import end
 
 CONNECT_PATIENCE_S = 10.0
+CLOSE_S = 0.5  # of a connection that has never been
 PING_EVERY_S = 3  # two unanswered pings: a dead link is noticed within 9 s; the client's default is minutes
 ATTEMPT_S = 2.0  # one publish or request; a broker that is alive answers within milliseconds
 PATIENCE_S = 30.0  # all attempts together: longer than a restart of the broker or the election of a leader
@@ -510,8 +511,9 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
                 max_outstanding_pings=2,
             )
     except (TimeoutError, StartFailed, *LINK_DOWN) as error:
-        with suppress(*LINK_DOWN):
-            await client.close()
+        with suppress(TimeoutError, *LINK_DOWN):
+            async with asyncio.timeout(CLOSE_S):  # after a handshake that failed the client would wait for ever
+                await client.close()
         if isinstance(error, StartFailed):
             raise
         why = next(iter(refusals.values()), str(error) or "no answer")
