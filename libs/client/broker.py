@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from libs.client.errors import BrokerMissing
-from libs.common.process import die_with_parent
+from libs.common.process import apart
 
 MIN_VERSION = (2, 11)
 LASTING_PORTS = range(12_000, 32_000)
@@ -39,7 +39,7 @@ def version_of(binary: Path) -> tuple[int, int] | None:
 def find_server() -> Path:
     """The nats-server to run; raises BrokerMissing with a sentence that says what to do."""
     on_path = shutil.which("nats-server")
-    of_wheel = Path(sys.executable).parent / "nats-server"
+    of_wheel = Path(sys.executable).parent / ("nats-server.exe" if sys.platform == "win32" else "nats-server")
     too_old = ""
     for binary in ([Path(on_path)] if on_path else []) + [of_wheel]:
         if not binary.exists():
@@ -119,9 +119,8 @@ class Broker:
                 command,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,
                 env={**os.environ, **(self.environ or {})},
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - it makes one system call
+                **apart(),
             )
         return self.process
 

@@ -52,6 +52,9 @@ def search(
         str | None,
         typer.Option(metavar="SCOPE", help="only what no search of that scope has given", show_default=False),
     ] = None,
+    callback_url: Annotated[
+        str | None, typer.Option(help="also post what is found to this address", show_default=False)
+    ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -73,7 +76,18 @@ def search(
         exclude_promoted=exclude_promoted,
         created_after=created_after,
     )
-    raise typer.Exit(run_search(topic_or_url, limit, url, format_, filters=filters, new_only=new_only, api_key=api_key))
+    raise typer.Exit(
+        run_search(
+            topic_or_url,
+            limit,
+            url,
+            format_,
+            filters=filters,
+            new_only=new_only,
+            callback_url=callback_url,
+            api_key=api_key,
+        )
+    )
 
 
 @app.command()
@@ -104,6 +118,31 @@ def up(
 
 
 @app.command()
+def status(
+    url: Annotated[
+        str, typer.Option(help="the gateway's WebSocket, or those of several: a,b", envvar="PINSTREAM_URL")
+    ] = DEFAULT_URL,
+    watch: Annotated[bool, typer.Option("--watch", help="again each second, until Ctrl-C")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line instead of a table")] = False,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            help="who asks; better given by the variable: arguments can be seen by others",
+            envvar="PINSTREAM_API_KEY",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Show every replica of every service, its load and last error, and what waits between them.
+
+    Exit code: 0 each service has a replica that can take work, 1 one has none, 69 no gateway answers.
+    """
+    from libs.client.status import run_status
+
+    raise typer.Exit(run_status(url, watch=watch, as_json=as_json, api_key=api_key))
+
+
+@app.command()
 def doctor(
     site: Annotated[str | None, typer.Option(help="origin of the site", show_default=False)] = None,
 ) -> None:
@@ -128,6 +167,28 @@ def canary(
     from libs.client.canary import run_canary
 
     raise typer.Exit(run_canary(query, site, as_json))
+
+
+@app.command()
+def backup(folder: Annotated[Path, typer.Argument(help="where to; empty, or made")]) -> None:
+    """Save all that the broker (at NATS_URL) keeps: sessions, keys, work under way."""
+    from libs.client.backups import run_backup
+
+    raise typer.Exit(run_backup(folder))
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="what `backup` made", exists=True, file_okay=False)],
+    replace: Annotated[bool, typer.Option("--replace", help="delete what the broker keeps now")] = False,
+) -> None:
+    """Give a broker what was saved; the services must be stopped.
+
+    STREAM_REPLICAS and the like apply as they do to the set-up job.
+    """
+    from libs.client.backups import run_restore
+
+    raise typer.Exit(run_restore(folder, replace=replace))
 
 
 def main() -> None:

@@ -81,12 +81,14 @@ class Client:
         limit: int = DEFAULT_RESULT_LIMIT,
         filters: Filters | None = None,
         new_only: str | None = None,
+        callback_url: str | None = None,
     ) -> Search:
         """Up to `limit` distinct videos on `query`, or at the address `url` of the site, as they are found.
 
         `url` is that of a search, a board, a section of one, a user, a pin, the pins beside one (`…/pin/1/#related`) or
         a short link. Exactly one of the two is given. All videos are what `filters` ask for. `new_only` names a scope,
-        such as daily-glazes: only what no search of that scope has given in the last 30 days.
+        such as daily-glazes: only what no search of that scope has given in the last 30 days. What is found is also
+        posted to `callback_url`, by the gateways, whether this client stays or not, unless it leaves the iteration.
         """
         if (query is None) == (url is None):
             raise TypeError("search() takes a topic or a url, and not both")
@@ -96,6 +98,8 @@ class Client:
             parameters["filters"] = msgspec.to_builtins(filters)
         if new_only is not None:
             parameters |= {"new_only": True, "scope": new_only}
+        if callback_url is not None:
+            parameters["callback_url"] = callback_url
         return Search(self, {"operation": "initiate_extraction", "parameters": parameters})
 
     def follow(self, session_id: str, *, after: int = 0) -> Search:
@@ -212,9 +216,9 @@ class _Again(Exception):
 class Search:
     """One search: iterate over it for videos, or over `frames()` for all that the gateway says.
 
-    `session_id`, `progress` and `completed` are filled as the frames come; `trouble` says why the session is held up,
-    where it is. Leaving the iteration early cancels the session. After the last video of a session that ended for a
-    fault SearchFailed is raised.
+    `session_id`, `progress` and `completed` are filled as the frames come, and `webhook_secret`, where the session has
+    webhooks and its caller no name; `trouble` says why the session is held up, where it is. Leaving the iteration early
+    cancels the session. After the last video of a session that ended for a fault SearchFailed is raised.
     """
 
     def __init__(self, client: Client, request: dict[str, Any] | None) -> None:
@@ -222,6 +226,7 @@ class Search:
         self._request = request
         self._generator: AsyncGenerator[AnyFrame, None] | None = None
         self.session_id: str | None = None
+        self.webhook_secret: str | None = None
         self.sequence = 0
         self.progress: Progress | None = None
         self.completed: Completed | None = None
@@ -313,6 +318,7 @@ class Search:
             case Accepted():
                 if frame.session_id != self.session_id:
                     self.session_id, self.sequence = frame.session_id, frame.sequence
+                    self.webhook_secret = frame.webhook_secret
             case VideoFrame():
                 self.trouble = None
                 if frame.sequence <= self.sequence:

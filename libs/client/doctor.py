@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import socket
 import ssl
@@ -19,11 +20,18 @@ from rich.text import Text
 
 from libs.client.broker import find_server, version_of
 from libs.client.errors import BrokerMissing
+from libs.client.ports import allow_rebinding
 from libs.common.errors import BadSetting
 from libs.common.settings import UpstreamSettings, from_environment, without_password
 
 DISK_MB = 2500  # the broker takes three quarters of what is free, and the streams' bounds are 1.6 GB
 PORTS = (8080, 8081, 8082, 8083)
+BROWSER_ADVICE = {
+    "linux": "run scripts/install, or: apt-get install chromium",
+    "darwin": "install Google Chrome, or: brew install --cask chromium, or: playwright install chromium",
+    "win32": "install Google Chrome, or: playwright install chromium",
+}
+OTHER_SYSTEM = "install Chromium, and set BROWSER_EXECUTABLE to it"
 
 
 class Finding(NamedTuple):
@@ -42,14 +50,23 @@ def check_python() -> Finding:
     return Finding("Python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer")
 
 
+def check_system() -> Finding:
+    """One of those that this program knows."""
+    found = f"{platform.system()} {platform.release()} ({platform.machine()})"
+    advice = "Linux, macOS and Windows are known; others may do"
+    return Finding("system", sys.platform in BROWSER_ADVICE, found, advice, False)
+
+
 def check_browser() -> Finding:
     """A Chromium that starts."""
-    advice = "run scripts/install, or: apt-get install chromium"
+    advice = BROWSER_ADVICE.get(sys.platform, OTHER_SYSTEM)
     command = [sys.executable, "-m", "services.crawler.browser", "--find"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     path = done.stdout.strip()
     if done.returncode != 0:
         return Finding("browser", False, (done.stderr.strip().splitlines() or ["not found"])[-1], advice)
+    if sys.platform == "win32":  # where it would open a window, and say nothing
+        return Finding("browser", True, path)
     version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()
     return Finding("browser", bool(version), f"{version or 'does not start'} ({path})", advice)
 
@@ -79,7 +96,7 @@ def check_ports() -> Finding:
     taken = []
     for port in PORTS:
         with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            allow_rebinding(sock)
             try:
                 sock.bind(("127.0.0.1", port))
             except OSError:
@@ -97,6 +114,10 @@ def check_disk() -> Finding:
 
 def check_certutil(settings: UpstreamSettings) -> Finding:
     """What the browser needs to trust UPSTREAM_CA_FILE."""
+    if sys.platform in ("darwin", "win32"):  # whose certutil, where there is one, is another program
+        given = settings.upstream_ca_file
+        advice = "have the system trust the authorities of UPSTREAM_CA_FILE: its browsers take no others"
+        return Finding("trust", not given, given or "the system's own", advice, False)
     found = shutil.which("certutil")
     advice = "apt-get install libnss3-tools (needed for UPSTREAM_CA_FILE alone)"
     return Finding("certutil", found is not None, found or "not found", advice, settings.upstream_ca_file is not None)
@@ -126,6 +147,7 @@ def run_doctor(site: str | None) -> int:
         console.print(f"bad setting: {error}", highlight=False)
         return 1
     checks: list[Callable[[], Finding]] = [
+        check_system,
         check_python,
         check_browser,
         check_broker,

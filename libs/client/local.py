@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from libs.client.broker import Broker, free_port
 from libs.client.errors import StackFailed
 from libs.common.bus import connect
 from libs.common.errors import PinstreamError
-from libs.common.process import die_with_parent
+from libs.common.process import apart, how_it_ended, leashed, tell_to_stop
 from libs.common.settings import from_environment
 from libs.common.streams import StreamSettings, set_up
 
@@ -81,17 +80,17 @@ class ServiceProcess:
 
     async def start(self) -> None:
         """Starts it; does not wait for it to be ready."""
+        environ, stdin = leashed(self.environ)
         with self.log.open("ab") as file:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 f"services.{self.service}",
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=file,
                 stderr=file,
-                env=self.environ,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
+                env=environ,
+                **apart(),
             )
 
     def last_words(self) -> str:
@@ -184,6 +183,7 @@ class LocalStack:
                 environ = {
                     **os.environ,
                     "NATS_URL": self.nats_url,
+                    "REPLICA_NAME": f"{service}-{index + 1}",
                     "HEALTH_HOST": "127.0.0.1",
                     "HEALTH_PORT": str(health_port),
                     "GATEWAY_HOST": options.gateway_host,
@@ -236,7 +236,7 @@ class LocalStack:
                 return
             service.restarts += 1
             delay_s = RESTART_FIRST_S if time.monotonic() - started > STEADY_S else min(delay_s * 2, RESTART_MOST_S)
-            self.options.say(f"{service.name} ended ({_how(code)}); it is started again in {delay_s:.1f} s")
+            self.options.say(f"{service.name} ended ({how_it_ended(code)}); it is started again in {delay_s:.1f} s")
             await asyncio.sleep(delay_s)
             await service.start()
 
@@ -249,7 +249,9 @@ class LocalStack:
 
     def kill(self, service: str, index: int = 0) -> None:
         """Ends a replica with SIGKILL, as a pod dies."""
-        os.kill(self.processes(service)[index].pid, signal.SIGKILL)
+        process = self.processes(service)[index].process
+        assert process is not None, "not started"
+        process.kill()
 
     async def stop(self) -> None:
         """Ends everything: gently, then by force; nothing is left, the browser's processes included."""
@@ -263,7 +265,7 @@ class LocalStack:
         family = _family([process.pid for process in running])
         for process in running:
             with suppress(ProcessLookupError):
-                process.terminate()
+                tell_to_stop(process.pid)
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await asyncio.gather(*(process.wait() for process in running))
@@ -289,7 +291,3 @@ def _reachable(host: str) -> str:
     """Where one that listens on `host` is reached from here, as it stands in an address."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, not listened on
     return f"[{host}]" if ":" in host else host
-
-
-def _how(code: int) -> str:
-    return f"by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

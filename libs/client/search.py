@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from libs.client.client import Client, Search
 from libs.client.errors import GatewayUnreachable, RequestRefused
 from libs.client.output import Format, Renderer, renderer
-from libs.common.frames import Progress, VideoFrame
+from libs.common.frames import Accepted, Progress, VideoFrame
 from libs.common.messages import Filters
 from libs.common.source import is_url
 
@@ -25,7 +25,8 @@ async def show(search: Search, view: Renderer) -> int:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, task.cancel)
+    with suppress(NotImplementedError):  # on Windows; there `asyncio.run` does the same
+        loop.add_signal_handler(signal.SIGINT, task.cancel)
     try:
         async with aclosing(search.frames()) as frames:
             async for frame in frames:
@@ -33,6 +34,8 @@ async def show(search: Search, view: Renderer) -> int:
                     view.video(frame.video)
                 elif isinstance(frame, Progress):
                     view.progress(frame)
+                elif isinstance(frame, Accepted) and frame.webhook_secret is not None:
+                    _say(f"what is posted is signed with {frame.webhook_secret}", 0)
     except RequestRefused as error:
         view.finish(None)
         named = f" ({error.field})" if error.field else ""
@@ -45,7 +48,8 @@ async def show(search: Search, view: Renderer) -> int:
         view.finish(None)
         return _say("cancelled", EX_INTERRUPTED)
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        with suppress(NotImplementedError):
+            loop.remove_signal_handler(signal.SIGINT)
     completed = search.completed
     view.finish(completed)
     if completed is not None and completed.reason.failed:
@@ -68,6 +72,7 @@ def run_search(
     *,
     filters: Filters | None = None,
     new_only: str | None = None,
+    callback_url: str | None = None,
     api_key: str | None = None,
 ) -> int:
     """The command."""
@@ -78,7 +83,7 @@ def run_search(
         return _say(str(error), EX_USAGE)
 
     async def run() -> int:
-        search = client.search(**asked, limit=limit, filters=filters, new_only=new_only)
+        search = client.search(**asked, limit=limit, filters=filters, new_only=new_only, callback_url=callback_url)
         return await show(search, renderer(format_, limit))
 
     return asyncio.run(run())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 import sys
 
 from libs.client.errors import BrokerMissing, StackFailed
 from libs.client.local import LocalOptions, LocalStack
+from libs.client.ports import allow_rebinding
+from libs.common.process import on_stop_signals
 from libs.common.settings import without_password
 
 EX_UNAVAILABLE = 69
@@ -17,7 +18,7 @@ EX_UNAVAILABLE = 69
 def port_is_free(host: str, port: int) -> bool:
     """Whether one may listen there."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        allow_rebinding(sock)
         try:
             sock.bind((host, port))
         except OSError:
@@ -31,11 +32,9 @@ def say(line: str) -> None:
 
 
 async def interrupted() -> None:
-    """Returns at SIGINT or SIGTERM."""
+    """Returns when this process is told to stop."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    on_stop_signals(stop.set)
     await stop.wait()
 
 

@@ -23,6 +23,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from libs.common import metrics
 from libs.common.broker_access import NoTls, login, refused, renewed, tls_context
 from libs.common.delivery import seconds
 from libs.common.errors import (
@@ -201,12 +202,18 @@ class Bus:
         finally:
             self._acks.pop(token, None)
 
-    async def tell(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
-        """Core NATS: whoever listens now hears it, at most once."""
+    async def tell(
+        self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None, *, reply: str = ""
+    ) -> None:
+        """Core NATS: whoever listens now hears it, at most once, and may answer at `reply`."""
         try:
-            await self.client.publish(subject, body, headers=headers)
+            await self.client.publish(subject, body, reply=reply, headers=headers)
         except LINK_DOWN as error:
             raise BrokerUnavailable(f"telling {subject}: {error}") from error
+
+    async def ask(self, subject: str, body: bytes, timeout_s: float) -> bytes:
+        """The body of the one answer to a message; raises BrokerUnavailable after `timeout_s`."""
+        return bytes((await self._request(subject, body, None, timeout_s)).data)
 
     async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
         """Calls `callback` for each message on `subject`, also after reconnects; returns what unsubscribes."""
@@ -488,6 +495,7 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
 
     async def disconnected() -> None:
         if not client.is_closed:
+            metrics.broker_disconnects.add(1)
             log.warning("lost the broker")
             if context is not None:
                 client.options["tls"] = renewed(settings, context)
@@ -522,6 +530,7 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
     if (version.major, version.minor) < MIN_SERVER:
         await client.close()
         raise StartFailed(f"the broker is nats-server {version.major}.{version.minor}; 2.11 or newer is needed")
+    metrics.broker_disconnects.add(0)
     try:
         await bus._start(user)
         yield bus

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import NamedTuple
 
-from libs.common import lease, subjects
+from libs.common import lease, metrics, subjects
 from libs.common.bus import Fence
 from libs.common.errors import AlreadyExists, StreamFull
 from libs.common.messages import CrawledRecord, Lease, Reason, fingerprint
@@ -50,6 +50,7 @@ async def close(
     )
     with suppress(AlreadyExists):
         await session_log.create(session, subjects.CRAWLED, record)
+        metrics.sessions_ended.add(1, {"reason": str(ending.reason)})
     return items
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from libs.common import subjects
+from libs.common import metrics, subjects
 from libs.common.bus import Bus, Stored
 from libs.common.errors import AlreadyExists, PinstreamError, Unsendable
 
@@ -74,6 +74,7 @@ async def bury(bus: Bus, stage: str, subject: str, body: bytes, headers: dict[st
     except Unsendable:  # its headers are too large, or of a kind that the client does not send
         own = {name: noted[name] for name in (REASON, CUT) if name in noted}
         await bus.publish(letter, body[:room], headers=own)
+    metrics.dead_letters.add(1, {"stage": stage})
 
 
 async def letters(bus: Bus, after: int = 0) -> AsyncIterator[Letter]:

@@ -14,6 +14,7 @@ from libs.common.messages import Filters, Reason, Video
 SUBPROTOCOL = "pinstream.v1"
 SUBPROTOCOL_TROUBLE = "pinstream.v1.1"  # the same, of a client that bears an `error` about a session which goes on
 MAX_QUERY_CHARS = 500
+MAX_CALLBACK_CHARS = 2048
 MAX_RESULT_LIMIT = 10_000
 DEFAULT_RESULT_LIMIT = 50
 
@@ -48,10 +49,14 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 
 
 class Accepted(Frame, frozen=True, kw_only=True, tag="accepted"):
-    """A session exists; `sequence` is the place of its request in the session log."""
+    """A session exists; `sequence` is the place of its request in the session log.
+
+    `webhook_secret`: what its webhooks are signed with, where they are those of a caller without a name.
+    """
 
     session_id: str
     sequence: int
+    webhook_secret: str | None = None
 
 
 class VideoFrame(Frame, frozen=True, kw_only=True, tag="video"):
@@ -149,7 +154,7 @@ class FilterParameters(Filters, frozen=True, kw_only=True, forbid_unknown_fields
 class InitiateParameters(msgspec.Struct, frozen=True, kw_only=True):
     """What to look for, a topic or an address of the site; `result_limit` counts distinct videos.
 
-    `new_only`: those that no session of `scope` has given.
+    `new_only`: those that no session of `scope` has given. `callback_url` is where they are posted to as they come.
     """
 
     search_query: str | None = None
@@ -158,6 +163,7 @@ class InitiateParameters(msgspec.Struct, frozen=True, kw_only=True):
     filters: FilterParameters | None = None
     new_only: bool = False
     scope: str | None = None
+    callback_url: str | None = None
 
 
 class CancelParameters(msgspec.Struct, frozen=True, kw_only=True):

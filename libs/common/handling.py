@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import msgspec
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import attach, detach
-from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
 
-from libs.common import subjects
+from libs.common import metrics, subjects
 from libs.common.bus import Bus
 from libs.common.dead_letters import bury, kept
 from libs.common.delivery import Delivery
@@ -34,7 +36,8 @@ from libs.common.errors import (
     StreamMissing,
     Unsendable,
 )
-from libs.common.telemetry import extract, mark_failed, message_span
+from libs.common.tally import Tally
+from libs.common.telemetry import extract, mark_failed, processed, record_failed
 
 DONE, NEVER, HANDED_BACK = b"+ACK", b"+TERM", b"-NAK"
 NAK_FIRST_S, NAK_MOST_S = 0.25, 15.0
@@ -42,6 +45,7 @@ TROUBLE_FIRST_S, TROUBLE_MOST_S = 0.25, 4.0
 SUSPECT_FROM = 3  # deliveries: two workers may have died of it
 MAX_FAILURES = 6  # of one message's handler in one process: about ten seconds of tries
 REMEMBERED_FAILURES = 10_000
+FAILURES = ("failed", "quarantined", "dead_letter")  # outcomes
 
 log = structlog.get_logger()
 
@@ -62,12 +66,21 @@ Handler = Callable[[Delivery], Awaitable[None]]
 GaveUp = Callable[[Delivery, str], Awaitable[None]]
 
 
+class Answer(NamedTuple):
+    """What the broker is to be told of a message, None for nothing, and what that means, for the metrics."""
+
+    body: bytes | None
+    outcome: str
+
+
 class Handling:
     """Runs `handler` on deliveries of `stage`, whose subjects `template` describes, and finds each one's answer.
 
     A handler that returns is done with its message; one that raises Later gets it again after that delay. A message
     that cannot be read, or whose handler has failed `max_failures` times or taken longer than `limit_s`, goes to
     `gave_up`, then to the dead letters. From delivery `suspect_from` on a message goes to the quarantine unhandled.
+
+    Each is a span where its context says so, where it comes again, and where it fails; without `spans` none is.
     """
 
     def __init__(
@@ -81,48 +94,70 @@ class Handling:
         suspect_from: int | None = None,
         max_failures: int = MAX_FAILURES,
         limit_s: float | None = None,
+        spans: bool = True,
     ) -> None:
         self.bus = bus
+        self.spans = spans
         self.stage, self.template = stage, template
         self.handler, self.gave_up = handler, gave_up
         self.suspect_from = suspect_from
         self.max_failures, self.limit_s = max_failures, limit_s
+        self.tally = Tally()
+        metrics.at_zero(metrics.stage_redelivered, stage=[stage])
+        metrics.at_zero(metrics.dead_letters, stage=[stage])
         self._failures: dict[int, int] = {}  # by stream sequence, of messages that this process has failed at
 
     async def answer(self, delivery: Delivery) -> bytes | None:
         """Handles a delivery; returns what the broker is to be told, None for nothing."""
         structlog.contextvars.bind_contextvars(subject=delivery.subject)
+        if delivery.delivered > 1:
+            metrics.stage_redelivered.add(1, {"stage": self.stage})
+        began, outcome = time.perf_counter(), "stopped"
+        try:
+            with self.tally.working():
+                body, outcome = await self._traced(delivery)
+        finally:
+            took_s = time.perf_counter() - began
+            metrics.stage_duration.record(took_s, {"stage": self.stage, "outcome": outcome})
+        return body
+
+    async def _traced(self, delivery: Delivery) -> Answer:
         context = extract(delivery.headers)
-        redelivered = delivery.delivered > 1
+        again = delivery.delivered > 1
         sampled = trace.get_current_span(context).get_span_context().trace_flags.sampled
-        if not (sampled or redelivered):
-            token = attach(context)
-            try:
+        if self.spans and (sampled or again):
+            attributes = self._attributes(delivery)
+            with processed(self.template, delivery.subject, context, record=again, attributes=attributes):
                 return await self._through_trouble(delivery)
-            finally:
-                detach(token)
-        attributes: dict[str, str | int | float | bool] = {
+        token, began_ns = attach(context), time.time_ns()
+        try:
+            answer = await self._through_trouble(delivery)
+        finally:
+            detach(token)
+        if self.spans and answer.outcome in FAILURES:
+            attributes = self._attributes(delivery)
+            record_failed(self.template, delivery.subject, context, began_ns, answer.outcome, attributes)
+        return answer
+
+    def _attributes(self, delivery: Delivery) -> dict[str, AttributeValue]:
+        return {
             "messaging.consumer.group.name": self.stage,
             "messaging.message.body.size": len(delivery.body),
-            "messaging.message.delivery_count": delivery.delivered,
+            "pinstream.delivered": delivery.delivered,
         }
-        with message_span(
-            "process", self.template, SpanKind.CONSUMER, context, record=redelivered, attributes=attributes
-        ):
-            return await self._through_trouble(delivery)
 
-    async def _through_trouble(self, delivery: Delivery) -> bytes | None:
+    async def _through_trouble(self, delivery: Delivery) -> Answer:
         delay_s = TROUBLE_FIRST_S
         while True:
             try:
                 return await self._once(delivery)
             except (BrokerUnavailable, StreamMissing, PublishRefused) as error:
                 log.warning("the broker does not take it now", subject=delivery.subject, error=str(error))
-                mark_failed(error)
+                self._note(error)
             await asyncio.sleep(random.uniform(delay_s / 2, delay_s))
             delay_s = min(delay_s * 2, TROUBLE_MOST_S)
 
-    async def _once(self, delivery: Delivery) -> bytes | None:
+    async def _once(self, delivery: Delivery) -> Answer:
         if self.suspect_from is not None and delivery.delivered >= self.suspect_from:
             return await self._suspect(delivery)
         scope = asyncio.timeout(self.limit_s)
@@ -133,21 +168,21 @@ class Handling:
             late = PinstreamError(f"it was not done within {self.limit_s:g} s") if scope.expired() else None
             return await self._after(delivery, late or error)
         self._failures.pop(delivery.sequence, None)
-        return DONE
+        return Answer(DONE, "done")
 
-    async def _after(self, delivery: Delivery, error: Exception) -> bytes | None:
-        answer: bytes | None = None
+    async def _after(self, delivery: Delivery, error: Exception) -> Answer:
+        answer = Answer(None, "superseded")
         match error:
             case SessionCancelled():
-                answer = DONE
+                answer = Answer(DONE, "cancelled")
             case Later():
-                answer = _nak(error.delay_s)
+                answer = Answer(_nak(error.delay_s), "later")
             case Superseded():
                 log.warning("superseded", subject=delivery.subject, why=str(error))
             case NewerVersion() | AlreadyExists() | Fenced():  # a newer version another replica may know
                 answer = await self._failed(delivery, error)
             case MalformedMessage() | Unsendable():
-                mark_failed(error)
+                self._note(error)
                 answer = await self._bury(delivery, str(error))
             case BrokerUnavailable() | StreamMissing() | PublishRefused():
                 raise error
@@ -155,8 +190,13 @@ class Handling:
                 answer = await self._failed(delivery, error)
         return answer
 
-    async def _failed(self, delivery: Delivery, error: Exception) -> bytes:
+    def _note(self, error: Exception) -> None:
+        metrics.stage_errors.add(1, {"stage": self.stage, "error": type(error).__name__})
         mark_failed(error)
+        self.tally.failed(error)
+
+    async def _failed(self, delivery: Delivery, error: Exception) -> Answer:
+        self._note(error)
         log.warning("message not handled", subject=delivery.subject, delivered=delivery.delivered, exc_info=error)
         failures = self._failures.pop(delivery.sequence, 0) + 1
         if failures >= self.max_failures:
@@ -166,9 +206,9 @@ class Handling:
         if len(self._failures) > REMEMBERED_FAILURES:
             del self._failures[next(iter(self._failures))]
         most = min(NAK_MOST_S, NAK_FIRST_S * 2.0 ** (failures - 1))
-        return _nak(random.uniform(most / 2, most))
+        return Answer(_nak(random.uniform(most / 2, most)), "failed")
 
-    async def _suspect(self, delivery: Delivery) -> bytes:
+    async def _suspect(self, delivery: Delivery) -> Answer:
         log.warning("a suspect goes to the quarantine", subject=delivery.subject, delivered=delivery.delivered)
         try:
             await self.bus.publish(
@@ -181,15 +221,15 @@ class Handling:
             pass  # moved before, and the answer was lost
         except Unsendable as error:
             return await self._bury(delivery, str(error))
-        return DONE
+        return Answer(DONE, "quarantined")
 
-    async def _bury(self, delivery: Delivery, why: str) -> bytes:
+    async def _bury(self, delivery: Delivery, why: str) -> Answer:
         """Gives a message up: its outcome first, then the letter, then the answer, so that a crash repeats it all."""
         await self._give_up(delivery, why)
         await bury(self.bus, self.stage, delivery.subject, delivery.body, delivery.headers, why)
         self._failures.pop(delivery.sequence, None)
         log.error("a message is a dead letter", subject=delivery.subject, stage=self.stage, why=why)
-        return NEVER
+        return Answer(NEVER, "dead_letter")
 
     async def _give_up(self, delivery: Delivery, why: str) -> None:
         try:

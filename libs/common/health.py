@@ -1,4 +1,4 @@
-"""`/healthz` (the process answers) and `/readyz` (it can take work) over HTTP, and the server under every endpoint."""
+"""`/healthz` (the process answers), `/readyz` (it can take work), `/metrics`, and the server under every endpoint."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from libs.common import metrics
 from libs.common.errors import StartFailed
 from libs.common.settings import Settings
 
@@ -37,6 +38,11 @@ def health_routes(checks: Checks) -> list[Route]:
         return JSONResponse(states, status_code=200 if all(states.values()) else 503)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz)]
+
+
+def exposition(_request: Request) -> Response:
+    """The metrics; Starlette runs it in a thread, for it takes some milliseconds."""
+    return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 
 
 class _Server(uvicorn.Server):
@@ -85,7 +91,10 @@ async def http_server(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def health_server(settings: Settings, usual_port: int, checks: Checks) -> AsyncIterator[None]:
-    """Serves the two endpoints at HEALTH_PORT, else at the usual port, else (it is taken) at a free one."""
+    """Serves these endpoints at HEALTH_PORT, else at the usual port, else (it is taken) at a free one.
+
+    `/metrics` is here alone, for this port is not for strangers.
+    """
     host = settings.health_host
     if settings.health_port is not None:
         sock = listen(host, settings.health_port)
@@ -95,5 +104,6 @@ async def health_server(settings: Settings, usual_port: int, checks: Checks) -> 
         except StartFailed:
             sock = listen(host, 0)
     log.info("health endpoints", url=f"http://{host}:{sock.getsockname()[1]}/readyz")
-    async with http_server(Starlette(routes=health_routes(checks)), sock):
+    routes = [*health_routes(checks), Route("/metrics", exposition)]
+    async with http_server(Starlette(routes=routes), sock):
         yield

@@ -19,11 +19,12 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from libs.common import pace, subjects
+from libs.common import metrics, pace, subjects
 from libs.common.bus import Bus, Fence
 from libs.common.errors import BrokerUnavailable, Fenced, MalformedMessage, StreamMissing
 from libs.common.messages import Pace, Reason, decode, encode
 from libs.common.pace import Held, Rate, Turn
+from libs.common.tally import Tally
 
 RETRY_S = 0.5  # while the broker is away: without it nothing found could be handed on anyway
 CONTENDED_S = 0.02
@@ -35,8 +36,18 @@ Change = Callable[[Pace, float], tuple[Pace, T]]
 log = structlog.get_logger()
 
 
+def subject_of(lane: str) -> str:
+    """Where the pace of a lane of that name is kept."""
+    return subjects.pace(blake2b(lane.encode(), digest_size=16).hexdigest())
+
+
 class Store(Protocol):
     """Where a lane's pace is kept."""
+
+    @property
+    def known(self) -> Pace:
+        """As it was when this process looked last."""
+        ...
 
     async def update(self, change: Change[T]) -> T:
         """Has `change` make a new pace of the present one, at a time, and returns what it says besides."""
@@ -48,6 +59,11 @@ class Local:
 
     def __init__(self) -> None:
         self._pace = Pace()
+
+    @property
+    def known(self) -> Pace:
+        """See Store."""
+        return self._pace
 
     async def update(self, change: Change[T]) -> T:
         """See Store."""
@@ -61,10 +77,16 @@ class Shared:
     def __init__(self, bus: Bus, lane: str, *, stream: str = subjects.PACE, subject: str | None = None) -> None:
         self._bus = bus
         self._stream = stream
-        self._subject = subject or subjects.pace(blake2b(lane.encode(), digest_size=16).hexdigest())
+        self._subject = subject or subject_of(lane)
         self._known: tuple[Pace, int] | None = None  # as this process wrote or read it last, and its sequence
         self._ahead_s = 0.0  # of the broker's clock before the monotonic one here
         self._read_clock_at = -CLOCK_S
+        self._seen = Pace()
+
+    @property
+    def known(self) -> Pace:
+        """See Store."""
+        return self._seen if self._known is None else self._known[0]
 
     async def update(self, change: Change[T]) -> T:
         """See Store. An outage of the broker is waited out."""
@@ -85,6 +107,7 @@ class Shared:
             if self._known is None:
                 self._known, fresh = await self._read(), True
             known, sequence = self._known
+            self._seen = known
             changed, result = change(known, now)
             if changed is known:
                 if fresh:
@@ -162,8 +185,16 @@ class Lane:
 
     def __init__(self, rate: Rate, store: Store | None = None) -> None:
         self.rate = rate
+        self.asked = Tally()  # what was asked of the site in its turn, for those who count it
         self._store: Store = store or Local()
+        metrics.circuit_opened.add(0)
         self._queue = _Queue()  # one turn is waited for at a time, so that a process holds one at most
+
+    @property
+    def circuit(self) -> str:
+        """`closed`, or why it is open, as far as this process knows."""
+        known = self._store.known
+        return f"open: {known.reason or Reason.UNREACHABLE}" if known.opened else "closed"
 
     async def turn(self, *, first: bool = False, probe: bool = True) -> Held | None:
         """Returns None when a request may go, or at once why none may. A session's `first` goes before all others.
@@ -186,6 +217,7 @@ class Lane:
         """The site has refused a request of `session`."""
         opened = await self._store.update(lambda known, now: _opened(known, pace.refused(known, now, session, reason)))
         if opened is not None:
+            metrics.circuit_opened.add(1)
             log.error("the site refuses; the circuit is open", reason=str(reason), opened=opened.opened)
 
     async def answered(self) -> None:

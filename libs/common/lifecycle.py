@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import structlog
-import uvloop
 
 from libs.common.errors import BrokerUnavailable, StartFailed
+from libs.common.loop import run_main
+from libs.common.process import on_leash, on_stop_signals
 from libs.common.settings import Settings
 from libs.common.tasks import end
 from libs.common.telemetry import telemetry
@@ -28,11 +28,10 @@ log = structlog.get_logger()
 
 
 def stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets."""
+    """An event that SIGTERM or SIGINT sets, and the end of a parent."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    on_stop_signals(stop.set)
+    on_leash(stop.set)
     return stop
 
 
@@ -67,7 +66,7 @@ def run_service(
 
     with telemetry(settings, name):
         try:
-            uvloop.run(main())
+            run_main(main())
         except StartFailed as error:
             log.error("cannot start", error=str(error))
             return EX_UNAVAILABLE

@@ -244,11 +244,13 @@ class RequestRecord(Message, frozen=True, kw_only=True):
     """`<session>.request`, written by the gateway. `owner` is who may see the session; empty: whoever knows its id.
 
     `place` stands for the address that it was asked for from: equal for equal ones, and no more can be told from it.
+    `callback_url` is where its results are posted to.
     """
 
     request: SearchRequest
     owner: str = ""
     place: str = ""
+    callback_url: str | None = None
 
 
 class VideoRecord(Message, frozen=True, kw_only=True):
@@ -324,6 +326,48 @@ class OwnedRecord(Message, frozen=True, kw_only=True):
     session: str
 
 
+class Webhook(Message, frozen=True, kw_only=True):
+    """`webhooks.<caller>.<session>`, written by the gateway: a session whose results are to be posted."""
+
+    session: str
+
+
+class Over(StrEnum):
+    """Why nothing more of a session is posted."""
+
+    DELIVERED = "delivered"
+    GONE = "gone"
+    GIVEN_UP = "given_up"
+    EXPIRED = "expired"
+    FAILED = "failed"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Over | None:
+        """What a newer gateway has given ends it here too."""
+        return cls.FAILED if isinstance(value, str) else None
+
+
+class Callback(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`$KV.callbacks.<session>`, written by the gateway that posts: how far it is.
+
+    Videos to the sequence `delivered` were taken; the batch that ends at `through` is on its way. `failures` in a row
+    began at `failing_since`; `status` and `error` are of the last attempt, at `tried_at`; the next is at `retry_at`.
+    Times are seconds since 1970. `holder` names the taking in hand that wrote last.
+    """
+
+    delivered: int = 0
+    through: int = 0
+    attempts: int = 0
+    failures: int = 0
+    failing_since: float | None = None
+    tried_at: float | None = None
+    retry_at: float | None = None
+    status: int | None = None
+    error: str | None = None
+    over: Over | None = None
+    holder: str = ""
+
+
 # The pace of requests to a site, one record a site in the bucket `pace`.
 
 
@@ -352,7 +396,10 @@ class Ticket(Message, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Salt(Message, frozen=True, kw_only=True):
-    """`$KV.access.salt`: what makes names of addresses that nobody can turn back; made by the first gateway."""
+    """`$KV.access.salt`: what makes names of addresses that nobody can turn back; made by the first gateway.
+
+    `$KV.access.webhooks` likewise: what makes the secrets of webhooks, where no setting does.
+    """
 
     value: str
 

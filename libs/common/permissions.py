@@ -16,7 +16,7 @@ from libs.common.streams import StreamSettings, consumers, streams
 
 ACCOUNT = "PINSTREAM"
 SYSTEM_ACCOUNT = "SYS"
-STREAMS_JOB, GATEWAY, OPERATOR, SUBSCRIBER, SYSTEM = "streams", "gateway", "operator", "subscriber", "system"
+STREAMS_JOB, OPERATOR, SUBSCRIBER, SYSTEM = "streams", "operator", "subscriber", "system"
 FILE = Path("deploy/nats/accounts.conf")
 REPLY_WITHIN = "30s"
 
@@ -105,7 +105,7 @@ class _User:
     def announces(self) -> _User:
         """May say who it is and how it does to those who ask."""
         self._answers = True
-        return self.hears(*subjects.announced(self.name))
+        return self.hears(*subjects.all_asked_of(self.name)).publishes(subjects.all_status(self.name))
 
     def rights(self) -> Rights:
         """All of them."""
@@ -130,9 +130,12 @@ def _streams_job() -> _User:
 
 
 def _gateway() -> _User:
-    user = _User(GATEWAY).sees(*STREAMS).announces()
-    user.publishes(*subjects.ALL_ANNOUNCED)  # it asks all how they do
-    user.asks(*(f"CONSUMER.INFO.{stream}.{config['name']}" for stream, config in consumers()))
+    user = _User(subjects.GATEWAY).sees(*STREAMS).announces()
+    user.publishes(*map(subjects.stats, subjects.SERVICES)).hears(subjects.ALL_STATUS)  # it asks all how they do
+    for stream, config in consumers():  # and how much waits, and for how long
+        user.asks(f"CONSUMER.INFO.{stream}.{config['name']}").reads(stream)
+    user.pulls(subjects.POSTMEN).publishes(subjects.dead_letters_of(subjects.POSTMEN))
+    user.publishes(subjects.ALL_WEBHOOKS, subjects.ALL_CALLBACKS, subjects.WEBHOOK_KEY).looks_up(subjects.CALLBACKS)
     user.publishes(subjects.ALL_SEARCHES, subjects.ALL_CANCELS, subjects.ALL_LEASE_ENDS)
     user.publishes(*_records(subjects.REQUEST, subjects.CANCEL, subjects.CRAWLED))
     user.publishes(subjects.named_records_of_all(subjects.OWNED))

@@ -16,12 +16,14 @@ import msgspec
 import structlog
 
 from libs.common import subjects
+from libs.common.announce import Endpoint
 from libs.common.bus import Bus
 from libs.common.delivery import Delivery, delivery_of, is_delivery
 from libs.common.errors import BrokerUnavailable
 from libs.common.handling import HANDED_BACK
 from libs.common.refusal import NO_CONSUMER, ApiRefused
-from libs.common.streams import ACK_WAIT_S, remake
+from libs.common.streams import ACK_WAIT_S, filter_of, remake
+from libs.common.tally import Tally
 from libs.common.tasks import end
 
 HEARTBEAT_S = 1.0
@@ -34,6 +36,10 @@ log = structlog.get_logger()
 
 class Answering(Protocol):
     """What decides about messages: `handling.Handling`, or the quarantine."""
+
+    @property
+    def tally(self) -> Tally:
+        """What has come of them."""
 
     async def answer(self, delivery: Delivery) -> bytes | None:
         """What the broker is to be told of a delivery, None for nothing."""
@@ -62,6 +68,11 @@ class PullLoop:
         self._renew = asyncio.Event()
         self._freed = asyncio.Event()
         self._closed = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What it does, as it is announced."""
+        return Endpoint(self.durable, filter_of(self.durable), self.handling.tally, self.durable, self.slots)
 
     @property
     def alive(self) -> bool:

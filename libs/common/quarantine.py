@@ -22,6 +22,7 @@ from libs.common.delivery import Delivery
 from libs.common.handling import GaveUp, Handling
 from libs.common.settings import Settings
 from libs.common.suspects import Child, ChildDied, SuspectFailed
+from libs.common.tally import Tally
 
 MAX_FAILURES = 3
 IDLE_S = 60.0  # after which the child is ended: it holds the memory of a second service
@@ -56,6 +57,11 @@ class Quarantine:
         self._quiet.set()
         self._busy = 0  # asked of the child, or about to be
         self._idle: asyncio.TimerHandle | None = None
+
+    @property
+    def tally(self) -> Tally:
+        """Of the suspects."""
+        return self.handling.tally
 
     async def answer(self, delivery: Delivery) -> bytes | None:
         """What `libs.common.pull` tells the broker of a suspect."""

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 import structlog
-from opentelemetry.trace import SpanKind
 
 from libs.common import subjects
 from libs.common.bus import LAG_S, PATIENCE_S, Bus, Fence, Stored
@@ -17,7 +16,7 @@ from libs.common.messages import Message, encode
 from libs.common.session_state import Record, SessionState, record_in, record_of, unreadable
 from libs.common.tail import Tail
 from libs.common.tasks import end
-from libs.common.telemetry import hop_span, inject
+from libs.common.telemetry import inject, sent_if_recorded
 
 FOLLOWER_RECORDS = 512  # a follower further behind than this re-reads the log instead of being remembered
 READ_BATCH = 512
@@ -136,11 +135,10 @@ class SessionLog:
         One that cannot be read counts as none and is replaced: it would otherwise keep its session open for ever.
         """
         subject = subjects.record(session, kind, name)
-        with hop_span("send", subjects.RECORD_TEMPLATE, SpanKind.PRODUCER):
+        body = encode(message)
+        with sent_if_recorded(subjects.RECORD_TEMPLATE, subject, len(body)):
             try:
-                return await self.bus.publish(
-                    subject, encode(message), headers=inject(), create=True, patience_s=patience_s
-                )
+                return await self.bus.publish(subject, body, headers=inject(), create=True, patience_s=patience_s)
             except AlreadyExists:
                 there = await self.bus.last(subjects.RESULTS, subject)
                 if there is None or not unreadable(there):
@@ -148,9 +146,7 @@ class SessionLog:
             log.error("an unreadable record is replaced", subject=subject, sequence=there.sequence)
             fence = Fence(subject, there.sequence)
             try:
-                return await self.bus.publish(
-                    subject, encode(message), headers=inject(), fence=fence, patience_s=patience_s
-                )
+                return await self.bus.publish(subject, body, headers=inject(), fence=fence, patience_s=patience_s)
             except Fenced as error:
                 raise AlreadyExists(subject) from error
 

@@ -103,6 +103,7 @@ class SessionState:
         self.crawled: CrawledRecord | None = None
         self.cancelled = False
         self.sequence = 0
+        self.stored_at = 0.0  # of the last record, by the broker's clock
         self.completed_at: int | None = None  # the sequence of the record that completed it
         self.completed_time = 0.0
 
@@ -135,7 +136,7 @@ class SessionState:
         """Adds `record`; returns whether it counted."""
         if self.complete or record.sequence <= self.sequence:
             return False
-        self.sequence = record.sequence
+        self.sequence, self.stored_at = record.sequence, record.stored_at
         counted = self._apply(record)
         crawled = self.crawled
         if crawled is not None and (self.cancelled or crawled.reason is Reason.CANCELLED or self._settled(crawled)):

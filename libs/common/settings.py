@@ -36,10 +36,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None, Meta(description="PEM file of this service's own certificate, where the broker asks for one")
     ] = None
     nats_key_file: Annotated[str | None, Meta(description="PEM file of that certificate's key")] = None
-    health_host: Annotated[str, Meta(description="address that /healthz and /readyz listen on")] = "127.0.0.1"
+    replica_name: Annotated[
+        str | None, Meta(description="what this replica is called where all are listed; unset: the host's name")
+    ] = None
+    health_host: Annotated[str, Meta(description="address that /healthz, /readyz and /metrics listen on")] = "127.0.0.1"
     health_port: Annotated[
         Port | None,
-        Meta(description="port of /healthz and /readyz; unset: the usual one, or a free one if taken"),
+        Meta(description="port of /healthz, /readyz and /metrics; unset: the usual one, or a free one if taken"),
     ] = None
     log_level: Annotated[
         typing.Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="least severe log line written")
@@ -51,6 +54,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="where traces and metrics go by OTLP over HTTP; unset: nowhere (other OTEL_* apply too)"),
     ] = None
+    otel_metrics_exporter: Annotated[
+        typing.Literal["otlp", "none"],
+        Meta(description="whether metrics go there too; /metrics has them in any case"),
+    ] = "otlp"
+    traced_sessions: Annotated[
+        float, Meta(ge=0, le=1, description="share of sessions that are traced; OTEL_TRACES_SAMPLER goes before it")
+    ] = 1.0
     drain_timeout_s: Annotated[
         float, Meta(gt=0, description="how long work in flight may take to finish after SIGTERM")
     ] = 10.0

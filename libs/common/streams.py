@@ -10,12 +10,12 @@ import sys
 from typing import Annotated, Any
 
 import structlog
-import uvloop
 from msgspec import Meta
 
 from libs.common import subjects
 from libs.common.bus import Bus, connect
 from libs.common.errors import BrokerUnavailable, PinstreamError, StartFailed, StreamMissing
+from libs.common.loop import run_main
 from libs.common.refusal import ApiRefused
 from libs.common.settings import Settings, load
 from libs.common.telemetry import set_up_logs
@@ -95,6 +95,16 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
             republish={"src": subjects.ALL_RECORDS, "dest": subjects.PUBLIC_RESULTS},
         ),
         # full, it forgets the oldest: a video shown again after weeks is less than searches that cannot go on
+        # longer than the log, so that whoever is told of a session that is gone can say so
+        stream(subjects.WEBHOOKS, [subjects.ALL_WEBHOOKS], settings.results_max_age_s + HOUR, 64 * MB, **queue, **once),
+        stream(
+            subjects.CALLBACKS,
+            [subjects.ALL_CALLBACKS],
+            settings.results_max_age_s + HOUR,
+            64 * MB,
+            max_msgs_per_subject=1,
+            discard="old",
+        ),
         stream(
             subjects.SEEN,
             [subjects.ALL_SEEN],
@@ -130,6 +140,8 @@ def consumers() -> list[tuple[str, dict[str, Any]]]:
         (subjects.SEARCHES, durable(subjects.CRAWLER, subjects.ALL_SEARCHES, 1_000)),
         (subjects.RAW, durable(subjects.TRANSFORMER, subjects.ALL_RAW, 10_000, ITEM_ACK_WAIT_S)),
         (subjects.DIRECT, durable(subjects.DEDUP, subjects.ALL_DIRECT, 10_000, ITEM_ACK_WAIT_S)),
+        # a session is pending here until its receiver has all of it, or is given up
+        (subjects.WEBHOOKS, durable(subjects.POSTMEN, subjects.ALL_WEBHOOKS, 100_000, ITEM_ACK_WAIT_S)),
         # a session is pending here until its deadline is past
         (subjects.RESULTS, durable(subjects.DEADLINES, subjects.ALL_REQUEST_RECORDS, 100_000)),
     ]
@@ -162,6 +174,11 @@ async def remake(bus: Bus, stream: str, durable: str) -> bool:
             await _make(bus, stream, config)
             return True
     return False
+
+
+def filter_of(durable: str) -> str:
+    """What one of the durables takes."""
+    return str(next(config["filter_subject"] for _, config in consumers() if config["name"] == durable))
 
 
 async def _make(bus: Bus, stream: str, config: dict[str, Any]) -> None:
@@ -200,7 +217,7 @@ def main() -> int:
     settings = load(StreamSettings, "python -m libs.common.streams", __doc__ or "")
     set_up_logs(settings, "streams")
     try:
-        uvloop.run(_main(settings))
+        run_main(_main(settings))
     except PinstreamError as error:
         structlog.get_logger().error("could not set up the streams", error=str(error))
         return EX_UNAVAILABLE

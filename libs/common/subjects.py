@@ -27,12 +27,16 @@ TICKETS_BUCKET = "tickets"  # leave to connect once: Ticket
 TICKETS = f"KV_{TICKETS_BUCKET}"
 LIMITS_BUCKET = "limits"  # how fast callers may ask (Pace), and how many connections gateways have (Crowd)
 LIMITS = f"KV_{LIMITS_BUCKET}"
+WEBHOOKS = "WEBHOOKS"  # sessions whose results are to be posted: Webhook
+CALLBACKS_BUCKET = "callbacks"  # how far that is: Callback
+CALLBACKS = f"KV_{CALLBACKS_BUCKET}"
 QUARANTINE = "QUARANTINE"  # messages whose handling has ended in nothing before, headers and all
 DEAD_LETTERS = "DEAD_LETTERS"  # bodies that could not be handled, headers and all
 
 CRAWLER = "crawler"  # on SEARCHES
 TRANSFORMER = "transformer"  # on RAW
 DEDUP = "dedup"  # on DIRECT
+POSTMEN = "postmen"  # on WEBHOOKS: the gateways
 DEADLINES = "deadlines"  # on RESULTS: each session's request, once more when its deadline is past
 SUSPECTS_OF = {CRAWLER: "suspects-crawler", TRANSFORMER: "suspects-transformer", DEDUP: "suspects-dedup"}
 
@@ -41,6 +45,7 @@ SEARCH_TEMPLATE = "search.requests.{session}"
 RAW_TEMPLATE = "media.raw.{session}.{item}"
 DIRECT_TEMPLATE = "media.direct.{session}.{item}"
 RECORD_TEMPLATE = "results.{session}.{record}"
+WEBHOOK_TEMPLATE = "webhooks.{caller}.{session}"
 
 ALL_SEARCHES = "search.requests.*"
 ALL_RAW = "media.raw.*.*"
@@ -55,21 +60,28 @@ ALL_TICKETS = f"$KV.{TICKETS_BUCKET}.*"
 ACCESS_SALT = f"$KV.{ACCESS_BUCKET}.salt"
 ALL_LIMITS = f"$KV.{LIMITS_BUCKET}.*.*"
 ALL_CROWDS = f"$KV.{LIMITS_BUCKET}.at.*"
+ALL_WEBHOOKS = "webhooks.*.*"
+ALL_CALLBACKS = f"$KV.{CALLBACKS_BUCKET}.*"
+WEBHOOK_KEY = f"$KV.{ACCESS_BUCKET}.webhooks"
 ALL_SUSPECTS = "quarantine.>"
 ALL_DEAD_LETTERS = "dead.>"
 ALL_LEASE_ENDS = "media.lease.*.end"
 PUBLIC_RESULTS = "results.>"  # where the bucket republishes its records, for other services
 ALL_CANCELS = "search.cancel.*"  # core NATS: a session id whose work is to stop at once
+ALL_STATUS = "replica.status.*.*"  # core NATS: what a replica says of itself unasked, as it begins and ends
 
-# what the services ask of JetStream; $JS.API. itself is written in `bus.py`, which sends it
+# services by their names in the NATS micro protocol (ADR-32)
+GATEWAY = "gateway"
+SERVICES = {service: f"pinstream-{service}" for service in (GATEWAY, CRAWLER, TRANSFORMER, DEDUP)}
+PING, INFO, STATS = "PING", "INFO", "STATS"
+
+# where JetStream is asked
 JETSTREAM = "$JS.API"
 # how one says what became of a message, and that a flow of them may go on. There are two forms of each: the older, and
 # the one that servers use from 2.16 on, which names domain (`_` for none) and account first
 ANSWERS = ("$JS.ACK.{stream}.{consumer}.>", "$JS.ACK._.*.{stream}.{consumer}.>")
 FLOWS = ("$JS.FC.{stream}.>", "$JS.FC._.*.{stream}.>")
 
-VERBS = ("PING", "INFO", "STATS")
-ALL_ANNOUNCED = tuple(f"$SRV.{verb}{whose}" for verb in VERBS for whose in ("", ".>"))  # whoever asks
 
 # the last part of a record's key
 REQUEST = "request"
@@ -200,9 +212,67 @@ def ticket(digest: str) -> str:
     return f"$KV.{TICKETS_BUCKET}.{token(digest)}"
 
 
+def webhook(owner: str, place: str, session: str) -> str:
+    """Where a session waits to be posted that `owner` began, or somebody without a name at `place`."""
+    return f"webhooks.{_asker(owner, place)}.{token(session)}"
+
+
+def webhooks_of(owner: str, place: str) -> str:
+    """All of them."""
+    return f"webhooks.{_asker(owner, place)}.*"
+
+
+def _asker(owner: str, place: str) -> str:
+    return _owner(owner) if owner else token(f"at-{place}")
+
+
+def callback(session: str) -> str:
+    """Where it is kept how far the posting of a session is."""
+    return f"$KV.{CALLBACKS_BUCKET}.{token(session)}"
+
+
 def cancel(session: str) -> str:
     """Where a cancel is told to whoever works on the session."""
     return f"search.cancel.{token(session)}"
+
+
+def asked_of(service: str, replica: str) -> tuple[str, ...]:
+    """Where a replica is asked, whatever is asked of it: of all services, of its own, of itself.
+
+    One by one, for who may subscribe to `$SRV.*` may at a server subscribe to `$SRV.>` too.
+    """
+    return _asked(service, token(replica))
+
+
+def all_asked_of(service: str) -> tuple[str, ...]:
+    """Where any replica of a service is asked."""
+    return _asked(service, "*")
+
+
+def _asked(service: str, replica: str) -> tuple[str, ...]:
+    name = SERVICES[service]
+    return tuple(f"$SRV.{verb}{whom}" for verb in (PING, INFO, STATS) for whom in ("", f".{name}", f".{name}.{replica}"))
+
+
+def verb_of(subject: str) -> str:
+    """What is asked there."""
+    return subject.split(".", 2)[1]
+
+
+def stats(service: str, replica: str | None = None) -> str:
+    """Where a service's replicas, or one of them, are asked for their figures."""
+    subject = f"$SRV.{STATS}.{SERVICES[service]}"
+    return subject if replica is None else f"{subject}.{token(replica)}"
+
+
+def all_status(service: str) -> str:
+    """Where the replicas of a service say unasked how they are."""
+    return f"replica.status.{SERVICES[service]}.*"
+
+
+def status(service: str, replica: str) -> str:
+    """Where a replica says unasked how it is."""
+    return f"replica.status.{SERVICES[service]}.{token(replica)}"
 
 
 def suspect(stage: str, subject: str) -> str:
@@ -238,11 +308,6 @@ def dead_letters_of(stage: str) -> str:
 def inbox_prefix(user: str) -> str:
     """What the inboxes of a user of the broker begin with, so that no other can listen there."""
     return f"_INBOX_{token(user)}"
-
-
-def announced(name: str) -> tuple[str, ...]:
-    """Where a service of that name is asked who it is and how it does (the protocol of NATS's micro services)."""
-    return tuple(f"$SRV.{verb}{whose}" for verb in VERBS for whose in ("", f".{token(name)}", f".{token(name)}.*"))
 
 
 def session_in(subject: str) -> str:

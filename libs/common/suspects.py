@@ -11,6 +11,7 @@ import itertools
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Self
 
@@ -202,18 +203,29 @@ class Child:
 
 async def serve_suspects(handler: Handler) -> None:
     """In the child: handles what comes by standard input, until that ends."""
-    die_with_parent(signal.SIGKILL)
-    reader = asyncio.StreamReader(limit=LINE_BYTES)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    if sys.platform == "linux":
+        die_with_parent(signal.SIGKILL)  # elsewhere the end of standard input has to do
     tasks: set[asyncio.Task[None]] = set()
     _say(_Verdict(kind="ready"))
     try:
-        while line := await reader.readline():
+        async for line in _lines():
             task = asyncio.create_task(_answer(handler, msgspec.json.decode(line, type=_Asked)))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
     finally:
         await end(*tasks)
+
+
+async def _lines() -> AsyncIterator[bytes]:
+    """The lines of standard input."""
+    if sys.platform == "win32":  # whose loops cannot read a pipe that was not made for them
+        while line := await asyncio.to_thread(sys.stdin.buffer.readline):
+            yield line
+        return
+    reader = asyncio.StreamReader(limit=LINE_BYTES)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        yield line
 
 
 async def _answer(handler: Handler, asked: _Asked) -> None:

@@ -18,6 +18,7 @@ from libs.common import subjects
 from libs.common.bus import Bus, Stored
 from libs.common.delivery import delivery_of, is_delivery
 from libs.common.errors import BrokerUnavailable, PinstreamError
+from libs.common.tally import Tally
 
 HEARTBEAT_S = 1.0
 MISSED_HEARTBEATS = 3.5
@@ -36,6 +37,7 @@ class Tail:
         self.on_record = on_record
         self.sequence = 0
         self.restarts = 0
+        self.tally = Tally()
         self._expected = 1
         self._heard_at = 0.0
         self._broken = asyncio.Event()
@@ -134,9 +136,10 @@ class Tail:
         self._expected += 1
         if delivery.sequence > self.sequence:
             self.sequence = delivery.sequence
-            self.on_record(
-                Stored(message.subject, delivery.sequence, delivery.stored_at, message.data, delivery.headers)
-            )
+            with self.tally.working():
+                self.on_record(
+                    Stored(message.subject, delivery.sequence, delivery.stored_at, message.data, delivery.headers)
+                )
 
     async def _control(self, message: Any, headers: dict[str, str]) -> None:
         answer_to = message.reply or headers.get("Nats-Consumer-Stalled")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from uuid import uuid4
 
 import structlog
 from opentelemetry import trace
@@ -13,10 +15,13 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
 from structlog.typing import EventDict, WrappedLogger
 
+from libs.common import last_error, subjects
 from libs.common.metrics import exported
 from libs.common.redaction import redact
 from libs.common.settings import Settings
@@ -26,6 +31,7 @@ SPAN_DELAY_MS = 500  # so that a killed process takes little with it
 
 _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("pinstream")
+_Attributes = Mapping[str, AttributeValue]
 
 
 def _trace_ids(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -48,6 +54,7 @@ def set_up_logs(settings: Settings, service: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        last_error.note,
         structlog.processors.format_exc_info,
         _trace_ids,
         add_service,
@@ -84,8 +91,9 @@ def telemetry(settings: Settings, service: str) -> Iterator[None]:
     There is always a provider, so that log lines carry trace ids and messages carry `traceparent` in any case.
     """
     set_up_logs(settings, service)
-    resource = Resource.create({"service.name": f"pinstream-{service}"})
-    provider = TracerProvider(resource=resource)
+    identity = {"service.name": f"pinstream-{service}", "service.instance.id": str(uuid4())}  # of this process
+    resource = Resource.create(identity)
+    provider = TracerProvider(sampler=sampler(settings), resource=resource)
     if settings.otel_exporter_otlp_endpoint is not None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
@@ -103,6 +111,15 @@ def telemetry(settings: Settings, service: str) -> Iterator[None]:
             yield
     finally:
         provider.shutdown()
+
+
+def sampler(settings: Settings) -> Sampler | None:
+    """Where no spans are sent none are made; OTEL_TRACES_SAMPLER is the SDK's own way to say it."""
+    if settings.otel_exporter_otlp_endpoint is None:
+        return ALWAYS_OFF
+    if os.environ.get("OTEL_TRACES_SAMPLER"):
+        return None
+    return ParentBased(TraceIdRatioBased(settings.traced_sessions))
 
 
 def inject(headers: dict[str, str] | None = None, context: Context | None = None) -> dict[str, str]:
@@ -134,43 +151,100 @@ def _recorded(context: Context) -> Context:
     return trace.set_span_in_context(NonRecordingSpan(loud))
 
 
+def _attributes(operation: str, template: str, subject: str, more: _Attributes) -> dict[str, AttributeValue]:
+    """As the messaging conventions name them; the conversation is the session."""
+    return {
+        "messaging.system": "nats",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": subject,
+        "messaging.destination.template": template,
+        "messaging.message.conversation_id": subjects.session_in(subject),
+        **more,
+    }
+
+
 @contextmanager
-def message_span(
-    operation: str,
+def sent(template: str, subject: str, size: int) -> Iterator[None]:
+    """A span `send {template}` around the publishing of a message of `size` bytes, which carries its context."""
+    with _tracer.start_as_current_span(
+        f"send {template}",
+        kind=SpanKind.PRODUCER,
+        attributes=_attributes("send", template, subject, {"messaging.message.body.size": size}),
+    ):
+        yield
+
+
+@contextmanager
+def sent_if_recorded(template: str, subject: str, size: int) -> Iterator[None]:
+    """The same where the current span is recorded, else nothing: an unrecorded hop must cost nothing."""
+    if not trace.get_current_span().is_recording():
+        yield
+        return
+    with sent(template, subject, size):
+        yield
+
+
+@contextmanager
+def processed(
     template: str,
-    kind: SpanKind,
-    context: Context | None = None,
+    subject: str,
+    context: Context,
     *,
     record: bool = False,
-    attributes: Mapping[str, str | int | float | bool] | None = None,
+    attributes: _Attributes | None = None,
 ) -> Iterator[Span]:
-    """A span `{operation} {template}` as the messaging conventions name it, current while inside.
+    """A span `process {template}` around the work on a message that came with `context`: its parent, and a link.
 
     `record` makes it recorded even where the context says that it need not be.
     """
-    if record and context is not None:
-        context = _recorded(context)
     with _tracer.start_as_current_span(
-        f"{operation} {template}",
-        context=context,
-        kind=kind,
-        attributes={"messaging.system": "nats", "messaging.destination.template": template, **(attributes or {})},
+        f"process {template}",
+        context=_recorded(context) if record else context,
+        kind=SpanKind.CONSUMER,
+        links=_links(context),
+        attributes=_attributes("process", template, subject, attributes or {}),
     ) as span:
         yield span
 
 
+def record_failed(
+    template: str, subject: str, context: Context, began_ns: int, error: str, attributes: _Attributes
+) -> None:
+    """The span of work that was not to be recorded, and failed. `began_ns` is since 1970."""
+    span = _tracer.start_span(
+        f"process {template}",
+        context=_recorded(context),
+        kind=SpanKind.CONSUMER,
+        links=_links(context),
+        attributes=_attributes("process", template, subject, attributes),
+        start_time=began_ns,
+    )
+    span.set_attribute("error.type", error)
+    span.set_status(Status(StatusCode.ERROR, error))
+    span.end()
+
+
 @contextmanager
-def hop_span(operation: str, template: str, kind: SpanKind) -> Iterator[None]:
-    """A message span where the current one is recorded, else nothing: an unrecorded hop must cost nothing."""
-    if not trace.get_current_span().is_recording():
+def batched(name: str, spans: Sequence[SpanContext], **attributes: AttributeValue) -> Iterator[None]:
+    """A span around what is done for several at once: a child of the first of their spans, with a link to each."""
+    if not spans:
         yield
         return
-    with message_span(operation, template, kind):
+    context = trace.set_span_in_context(NonRecordingSpan(spans[0]), Context())
+    links = [Link(span) for span in spans]
+    with _tracer.start_as_current_span(name, context=context, kind=SpanKind.CLIENT, links=links, attributes=attributes):
         yield
+
+
+def _links(context: Context) -> list[Link]:
+    creation = trace.get_current_span(context).get_span_context()
+    return [Link(creation)] if creation.is_valid else []
 
 
 def mark_failed(error: BaseException) -> None:
     """Says on the current span that its work failed."""
     span = trace.get_current_span()
     span.record_exception(error)
+    span.set_attribute("error.type", type(error).__name__)
     span.set_status(Status(StatusCode.ERROR, str(error)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from libs.common import subjects
+from libs.common.announce import Endpoint, Fact, announced
 from libs.common.bus import Bus, connect
 from libs.common.cancelled import Cancelled
 from libs.common.handling import Handling
@@ -19,6 +20,7 @@ from libs.common.session_log import session_log
 from libs.common.settings import load
 from libs.common.streams import await_streams
 from services.crawler.browser import Browser
+from services.crawler.browser_metrics import browser_measured
 from services.crawler.canary import canary_running
 from services.crawler.crawl import Crawls, Read
 from services.crawler.pacing import shared_lane
@@ -34,8 +36,15 @@ async def serve(settings: CrawlerSettings, stop: asyncio.Event) -> None:
     """Until `stop`."""
     async with connect(settings, "crawler") as bus:
         await await_streams(bus)
-        async with Browser(settings, shared_lane(bus, settings)) as browser, canary_running(browser):
-            await work(bus, settings, stop, partial(read, browser), lambda: browser.ready)
+        lane = shared_lane(bus, settings)
+        async with Browser(settings, lane) as browser, canary_running(browser), browser_measured(browser):
+            facts: dict[str, Fact] = {
+                "circuit": lambda: lane.circuit,
+                "tabs": lambda: len(browser.open_tabs),
+                "browsers_replaced": lambda: browser.replaced,
+            }
+            pages = Endpoint("pages", subjects.ALL_PACES, lane.asked)
+            await work(bus, settings, stop, partial(read, browser), lambda: browser.ready, also=[pages], facts=facts)
 
 
 async def work(
@@ -45,8 +54,14 @@ async def work(
     read: Read,
     browser_ready: Callable[[], bool],
     suspects_module: str = "services.crawler.suspects",
+    *,
+    also: Sequence[Endpoint] = (),
+    facts: Mapping[str, Fact] | None = None,
 ) -> None:
-    """Takes requests and crawls by `read`, until `stop`; suspects are crawled by a process that runs the module."""
+    """Takes requests and crawls by `read`, until `stop`; suspects are crawled by a process that runs the module.
+
+    `also` and `facts` are announced beside what is done here.
+    """
     cancelled = Cancelled()
     await cancelled.listen(bus)
     async with session_log(bus) as log:
@@ -64,7 +79,9 @@ async def work(
                 "tail": lambda: log.tail.alive,
                 "browser": browser_ready,
             }
-            async with health_server(settings, HEALTH_PORT, checks):
+            endpoints = (requests.endpoint, *also, suspects.endpoint)
+            told = announced(bus, subjects.CRAWLER, settings, stop, checks, *endpoints, facts=facts)
+            async with told, health_server(settings, HEALTH_PORT, checks):
                 await run_loops(stop, settings.drain_timeout_s, requests, suspects)
 
 

@@ -12,6 +12,7 @@ from playwright.async_api import Error
 
 from libs.common import metrics
 from libs.common.messages import Reason
+from libs.common.site_metrics import asked as asked_of
 from services.crawler import pinterest
 from services.crawler.envelope import Envelope
 from services.crawler.failure import (
@@ -113,8 +114,11 @@ async def _answer(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, as_form: bo
         "number": number,
     }
     try:
-        async with answering(TIMED_OUT_S + GRACE_S, "the page"):
-            got = await tab.page.evaluate(_FETCH, argument)
+        with asked_of("feed") as request:
+            async with answering(TIMED_OUT_S + GRACE_S, "the page"):
+                got = await tab.page.evaluate(_FETCH, argument)
+            answer = msgspec.convert(got, pinterest.Answer)
+            request.status = _status(answer)
     except Error as error:
         failure = from_playwright(error, what)
         tab.left()
@@ -124,7 +128,6 @@ async def _answer(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, as_form: bo
             async with asyncio.timeout(_STOP_S):
                 await tab.page.evaluate(_STOP, number)
         raise
-    answer = msgspec.convert(got, pinterest.Answer)
     if answer.too_long:
         raise too_long()
     if answer.timed_out:
@@ -132,3 +135,11 @@ async def _answer(tab: Tab, asked: pinterest.Asked, pacer: Pacer, *, as_form: bo
     if answer.error is not None:
         raise unreachable((tab.last_failure or answer.error).removeprefix("net::"))
     return answer
+
+
+def _status(answer: pinterest.Answer) -> int | str:
+    if answer.too_long:
+        return "too_long"
+    if answer.timed_out:
+        return "timed_out"
+    return "failed" if answer.error is not None else answer.status

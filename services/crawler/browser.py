@@ -13,6 +13,7 @@ from types import TracebackType
 
 import structlog
 
+from libs.common import metrics
 from libs.common.errors import StartFailed
 from libs.common.lane import Lane
 from libs.common.tasks import end
@@ -22,7 +23,7 @@ from services.crawler.launch import find_executable, trust
 from services.crawler.pacing import Pacer, own_lane
 from services.crawler.settings import CrawlerSettings
 from services.crawler.tab import Tab
-from services.crawler.wear import Wear
+from services.crawler.wear import Wear, Worn
 
 WARM_AFTER_S = 1.0  # until the next context is prepared, so that it does not take the processor from a first video
 WARMING_S = 5.0  # longest that a new Chromium's contexts are waited for before it serves
@@ -61,11 +62,21 @@ class Browser:
         self._slots = asyncio.Semaphore(settings.sessions)
         self._pages = asyncio.Semaphore(settings.page_sessions)
         self._stopped = False
+        metrics.at_zero(metrics.browser_recycles, why=("age", "sessions", "memory", "gone"))
 
     @property
     def ready(self) -> bool:
         """Whether Chromium runs and answers."""
         return self._chromium is not None and self._chromium.runs
+
+    @property
+    def warm(self) -> int:
+        """How many contexts are ready for sessions to come."""
+        return sum(chromium.warm for chromium in self._running)
+
+    async def footprint_mb(self) -> float:
+        """The memory of every Chromium that runs, with its driver's, in MB."""
+        return sum([await chromium.footprint_mb() for chromium in self._running])
 
     async def __aenter__(self) -> Browser:
         try:
@@ -136,29 +147,31 @@ class Browser:
                 raise BrowserFailed(str(error)) from error
         return self._chromium
 
-    async def _start(self, why: str | None = None) -> None:
+    async def _start(self, worn: Worn | None = None) -> None:
         """Has another Chromium serve; waits for the start under way where there is one. Raises StartFailed.
 
         Whoever waits may be cancelled; the start goes on, so that nothing is ever left half started.
         """
         if self._starting is None:
-            self._starting = asyncio.create_task(self._started(why), name="start browser")
+            self._starting = asyncio.create_task(self._started(worn), name="start browser")
             self._starting.add_done_callback(self._on_started)
         await asyncio.shield(self._starting)
 
-    async def _started(self, why: str | None) -> None:
+    async def _started(self, worn: Worn | None) -> None:
         if self._chromium is not None and not self._chromium.runs:
             log.warning("the browser is gone and is started again")
+            metrics.browser_recycles.add(1, {"why": "gone"})
         home = Path(self._home.name) if self._home else None
         chromium = await Chromium.started(self.settings, self.pacer, home, self._on_gone)
         self._running.add(chromium)
-        if why is not None:
+        if worn is not None:
             await chromium.warmed_up(WARMING_S)
             if not chromium.runs:
                 await self._close(chromium)
                 raise StartFailed("the browser that was to take over ended at once")
             self.replaced += 1
-            log.info("a new browser serves", why=why, replaced=self.replaced)
+            metrics.browser_recycles.add(1, {"why": worn.by})
+            log.info("a new browser serves", why=worn.why, replaced=self.replaced)
         old, self._chromium = self._chromium, chromium
         if old is not None:
             old.retire()
@@ -188,11 +201,11 @@ class Browser:
                 continue
             if len(self._running) > 1:
                 continue  # the one before still has sessions
-            why = await self._wear.of(chromium)
-            if why is None or chromium is not self._chromium:
+            worn = await self._wear.of(chromium)
+            if worn is None or chromium is not self._chromium:
                 continue
             try:
-                await self._start(why)
+                await self._start(worn)
             except StartFailed:  # logged where it was found; the old one goes on
                 await asyncio.sleep(RETRY_S)
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import msgspec
 import structlog
-import uvloop
 
 from libs.common import metrics
 from libs.common.errors import BadSetting, StartFailed
 from libs.common.lifecycle import EX_UNAVAILABLE
+from libs.common.loop import run_main
 from libs.common.messages import Reason
 from libs.common.settings import EX_CONFIG, from_environment
 from libs.common.tasks import end
@@ -188,7 +188,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         settings = from_environment(CrawlerSettings, environ)
         with telemetry(settings, "canary"):
-            verdict = uvloop.run(look_once(settings))
+            verdict = run_main(look_once(settings))
     except BadSetting as error:
         sys.stderr.write(f"bad setting: {error}\n")
         return EX_CONFIG

@@ -196,8 +196,13 @@ class Chromium:
     async def _new_tab(self) -> Tab:
         return await self._warm_tab() or await self._opened()
 
+    @property
+    def warm(self) -> int:
+        """How many contexts are ready."""
+        return sum(result_of(warming) is not None for warming in self._warm)
+
     def _has_warm(self) -> bool:
-        return any(result_of(warming) is not None for warming in self._warm)
+        return self.warm > 0
 
     async def _warm_tab(self) -> Tab | None:
         while self._warm:

@@ -15,9 +15,8 @@ from contextlib import aclosing, suppress
 
 import msgspec
 import structlog
-from opentelemetry.trace import SpanKind
 
-from libs.common import lease, subjects
+from libs.common import lease, metrics, subjects
 from libs.common.bus import Fence
 from libs.common.cancelled import Cancelled
 from libs.common.closing import Ending, close
@@ -35,7 +34,7 @@ from libs.common.messages import (
 from libs.common.session_log import SessionLog
 from libs.common.session_state import SessionState
 from libs.common.tasks import end
-from libs.common.telemetry import inject, message_span, unrecorded
+from libs.common.telemetry import inject, sent, unrecorded
 from services.crawler.failure import CrawlFailed
 from services.crawler.known import passed_over, to_measure
 from services.crawler.page_read import PageRead
@@ -59,6 +58,8 @@ class Crawls:
         self.cancelled = cancelled
         self.read = read
         self.traced_share = traced_share
+        metrics.at_zero(metrics.sessions_ended, reason=map(str, Reason))
+        metrics.at_zero(metrics.crawler_pages, way=("feed", "page"))
 
     async def handle(self, delivery: Delivery) -> None:
         """One delivery of a request: crawls, unless the session is over already."""
@@ -248,14 +249,15 @@ class Attempt:
             await asyncio.sleep(ROOM_POLL_S * random.uniform(0.5, 1.0))
 
     async def _publish(self, media: RawMedia, *, traced: bool) -> None:
-        subject = subjects.raw(media.session, media.item)
+        subject, body = subjects.raw(media.session, media.item), encode(media)
         with suppress(AlreadyExists):  # emitted by an earlier attempt
             if traced:
-                with message_span("send", subjects.RAW_TEMPLATE, SpanKind.PRODUCER):
-                    await self.session_log.bus.publish(subject, encode(media), headers=inject(), fence=self.fence)
+                with sent(subjects.RAW_TEMPLATE, subject, len(body)):
+                    await self.session_log.bus.publish(subject, body, headers=inject(), fence=self.fence)
             else:
                 headers = inject(context=unrecorded())
-                await self.session_log.bus.publish(subject, encode(media), headers=headers, fence=self.fence)
+                await self.session_log.bus.publish(subject, body, headers=headers, fence=self.fence)
+            metrics.crawler_items.add(1)
 
     def _traced(self) -> bool:
         return random.random() < self.crawls.traced_share

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shutil
+import sys
 import tempfile
 from base64 import b64encode
 from pathlib import Path
@@ -20,8 +21,20 @@ from libs.common.errors import StartFailed
 from libs.common.source import SHORT_HOST, SHORTENER_HOST, is_pinterest
 from services.crawler.settings import CrawlerSettings
 
-NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-NO_BROWSER = "No Chromium was found; apt-get install chromium, or set BROWSER_EXECUTABLE."
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome", "msedge")
+APPLICATIONS = {  # where there is no PATH to speak of
+    "darwin": (
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+        "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    ),
+    "win32": (
+        r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+        r"C:\Program Files (x86)\Google\Chrome\Application\chrome.exe",
+        r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
+    ),
+}
+HOW_TO_GET_ONE = "apt-get install chromium" if sys.platform == "linux" else "playwright install chromium"
+NO_BROWSER = f"No Chromium was found; {HOW_TO_GET_ONE}, or set BROWSER_EXECUTABLE."
 NO_CERTUTIL = "UPSTREAM_CA_FILE is set, but certutil is missing, without which Chromium cannot be told of it; "
 NO_SANDBOX = (
     "BROWSER_SANDBOX is required, but Chromium may not make user namespaces here, or not change its root in them; let "
@@ -58,6 +71,9 @@ def find_executable(playwright: Playwright | None, chosen: str | None) -> str:
     for name in NAMES:
         if found := shutil.which(name):
             return found
+    for path in APPLICATIONS.get(sys.platform, ()):
+        if Path(path).is_file():
+            return path
     raise StartFailed(NO_BROWSER)
 
 
@@ -162,7 +178,7 @@ async def start(playwright: Playwright, settings: CrawlerSettings, home: Path | 
 
 
 async def _launch_auto(launch: Any) -> Browser:
-    if os.geteuid() == 0:
+    if sys.platform != "win32" and os.geteuid() == 0:
         log.warning("the browser runs without its sandbox, because root started it; run as another user")
         return await launch(False)  # type: ignore[no-any-return]
     try:
@@ -174,8 +190,14 @@ async def _launch_auto(launch: Any) -> Browser:
         return await launch(False)  # type: ignore[no-any-return]
 
 
-async def trust(ca_file: str) -> tempfile.TemporaryDirectory[str]:
-    """A home directory whose NSS database trusts the authorities in `ca_file`; Chromium takes no PEM file."""
+async def trust(ca_file: str) -> tempfile.TemporaryDirectory[str] | None:
+    """A home directory whose NSS database trusts the authorities in `ca_file`; Chromium takes no PEM file.
+
+    On macOS and Windows Chromium trusts what the system does, and nothing else can be told to it: None.
+    """
+    if sys.platform in ("darwin", "win32"):
+        log.warning("the browser cannot be told of UPSTREAM_CA_FILE here; have the system trust its authorities")
+        return None
     certutil = shutil.which("certutil")
     if certutil is None:
         raise StartFailed(NO_CERTUTIL + "apt-get install libnss3-tools.")

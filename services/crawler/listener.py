@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from playwright.async_api import CDPSession, Error
 
+from libs.common.site_metrics import counted
 from services.crawler.failure import (
     GRACE_S,
     MOST_BYTES,
@@ -147,6 +148,7 @@ class Listener:
         if (request := self._asked.get(event["requestId"])) is None:
             return
         response = event["response"]
+        counted("feed", response["status"])
         headers = {name.lower(): value for name, value in response["headers"].items()}
         self._answers[event["requestId"]] = Answer(
             status=response["status"],

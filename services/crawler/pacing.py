@@ -101,11 +101,16 @@ class Patience:
     async def of(self, call: Callable[[], Awaitable[T]]) -> T:
         """What `call` gives, tried again while it is refused for the moment. Raises the last Refused."""
         while True:
+            since = time.perf_counter_ns()
             try:
                 result = await call()
             except Refused as refusal:
+                if not refusal.held:
+                    self._pacer.lane.asked.did(since)
+                    self._pacer.lane.asked.failed(refusal)
                 await self.wait(refusal)
             else:
+                self._pacer.lane.asked.did(since)
                 self.answered()
                 return result
 

@@ -42,6 +42,7 @@ def page_read(way: str, number: int, extraction: Extraction, span: trace.Span, u
     span.set_attribute("media", len(extraction.media))
     span.set_attribute("pins", extraction.pins)
     strange = [*unknown, *extraction.unknown]
+    metrics.crawler_pages.add(1, {"way": way})
     if strange:
         metrics.unknown_answers.add(1, {"what": "fields"})
     return PageRead(number=number, way=way, media=extraction.media, pins=extraction.pins, unknown=strange)

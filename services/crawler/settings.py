@@ -54,7 +54,7 @@ class CrawlerSettings(UpstreamSettings, frozen=True, kw_only=True):
     ] = 1000
     traced_share: Annotated[
         float, Meta(ge=0, le=1, description="share of items whose way is traced, besides a session's first")
-    ] = 0.1
+    ] = 0.02
 
     canary_interval_s: Annotated[
         float, Meta(ge=0, description="how often a small search looks whether the site is as it was; 0: never")

@@ -13,6 +13,7 @@ import structlog
 from playwright.async_api import Browser, BrowserContext, Error, Page, Request, Response, Route
 
 from libs.common.messages import Reason
+from libs.common.site_metrics import counted
 from services.crawler.address import is_media
 from services.crawler.failure import (
     GRACE_S,
@@ -231,6 +232,7 @@ class Tab:
     def _on_response(self, response: Response) -> None:
         if response.request.is_navigation_request():
             self.last_status = (response.status, response.headers.get("retry-after"))
+            counted("page", response.status)
 
     def _on_failure(self, request: Request) -> None:
         if request.failure and "BLOCKED_BY_CLIENT" not in request.failure:

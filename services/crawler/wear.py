@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from typing import NamedTuple
 
 from services.crawler.chromium import Chromium
 from services.crawler.settings import CrawlerSettings
@@ -14,6 +15,13 @@ WEIGH_S = 5.0  # least between two looks at the memory, which the kernel adds up
 LEAST_SESSIONS = (
     10  # that each serves, so that a limit below the memory of a new one does not make new ones without end
 )
+
+
+class Worn(NamedTuple):
+    """`by` is age, sessions or memory; `why` says it in words."""
+
+    by: str
+    why: str
 
 
 class Wear:
@@ -35,18 +43,18 @@ class Wear:
                 await self._noted.wait()
         self._noted.clear()
 
-    async def of(self, chromium: Chromium) -> str | None:
+    async def of(self, chromium: Chromium) -> Worn | None:
         """Why `chromium` is to be replaced, or None."""
         limits = self._settings
         if limits.browser_max_age_s and chromium.age_s >= limits.browser_max_age_s:
-            return f"it is {chromium.age_s:.0f} s old"
+            return Worn("age", f"it is {chromium.age_s:.0f} s old")
         if limits.browser_max_sessions and chromium.sessions >= limits.browser_max_sessions:
-            return f"it has served {chromium.sessions} sessions"
+            return Worn("sessions", f"it has served {chromium.sessions} sessions")
         if not limits.browser_max_mb or chromium.sessions < LEAST_SESSIONS or self._weighed_lately():
             return None
         self._weighed_at = time.monotonic()
         weight_mb = await chromium.footprint_mb()
-        return f"it takes {weight_mb:.0f} MB" if weight_mb > limits.browser_max_mb else None
+        return Worn("memory", f"it takes {weight_mb:.0f} MB") if weight_mb > limits.browser_max_mb else None
 
     def _weighed_lately(self) -> bool:
         return time.monotonic() - self._weighed_at < WEIGH_S

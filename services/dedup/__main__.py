@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 from libs.common import subjects
+from libs.common.announce import announced
 from libs.common.bus import connect
 from libs.common.cancelled import Cancelled
 from libs.common.handling import SUSPECT_FROM, Handling
@@ -40,7 +41,14 @@ async def serve(settings: DedupSettings, stop: asyncio.Event) -> None:
         handling = Handling(
             *parts, outcomes.handle, outcomes.give_up, suspect_from=SUSPECT_FROM, limit_s=settings.handle_limit_s
         )
-        closing = Handling(bus, subjects.DEADLINES, subjects.RECORD_TEMPLATE, deadlines.handle, deadlines.give_up)
+        closing = Handling(
+            bus,
+            subjects.DEADLINES,
+            subjects.RECORD_TEMPLATE,
+            deadlines.handle,
+            deadlines.give_up,
+            spans=False,  # a trace would seem to last until the deadline
+        )
         async with quarantine(*parts, outcomes.give_up, SUSPECTS, settings, settings.handle_limit_s) as lane:
             items = PullLoop(bus, subjects.DIRECT, subjects.DEDUP, handling, slots=settings.items)
             requests = PullLoop(bus, subjects.RESULTS, subjects.DEADLINES, closing, slots=CLOSED_AT_ONCE)
@@ -52,7 +60,9 @@ async def serve(settings: DedupSettings, stop: asyncio.Event) -> None:
                 "deadlines": lambda: requests.alive,
                 "suspects": lambda: suspects.alive,
             }
-            async with health_server(settings, HEALTH_PORT, checks), asyncio.TaskGroup() as tasks:
+            endpoints = (items.endpoint, requests.endpoint, suspects.endpoint)
+            told = announced(bus, subjects.DEDUP, settings, stop, checks, *endpoints)
+            async with told, health_server(settings, HEALTH_PORT, checks), asyncio.TaskGroup() as tasks:
                 tasks.create_task(Room(bus).run(stop), name="room")
                 tasks.create_task(run_loops(stop, settings.drain_timeout_s, items, requests, suspects))
 

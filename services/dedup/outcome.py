@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import structlog
 
-from libs.common import subjects
+from libs.common import metrics, subjects
 from libs.common.cancelled import Cancelled
 from libs.common.delivery import Delivery
 from libs.common.errors import AlreadyExists, MalformedMessage
@@ -32,6 +32,7 @@ class Outcomes:
         self.cancelled = cancelled
         self.requests = Requests(session_log)
         self.seen = Seen(session_log)
+        metrics.at_zero(metrics.outcomes, outcome=("video", "repeat", "seen", "filtered", "unavailable"))
 
     async def handle(self, delivery: Delivery) -> None:
         """One resolved item; the same item again changes nothing."""
@@ -61,6 +62,7 @@ class Outcomes:
         record = UnavailableRecord(item=item, reason=reason, filtered=filtered)
         with suppress(AlreadyExists):  # a redelivery
             await self.session_log.create(session, subjects.UNAVAILABLE, record, item)
+            _count("filtered" if filtered else "unavailable")
 
     async def give_up(self, delivery: Delivery, why: str) -> None:
         """The outcome of an item whose message cannot be handled."""
@@ -78,11 +80,19 @@ class Outcomes:
     async def _claim(self, direct: DirectMedia, video: Video) -> None:
         record = VideoRecord(item=direct.item, video=video, captured_at=direct.captured_at)
         holder = await self.session_log.claim(direct.session, subjects.VIDEO, record, video.id)
-        if holder is None or (isinstance(holder.message, VideoRecord) and holder.message.item == direct.item):
-            return  # claimed now, or a redelivery: the claim is this item's own
+        if holder is None:
+            _count("video")
+            return
+        if isinstance(holder.message, VideoRecord) and holder.message.item == direct.item:
+            return  # a redelivery: the claim is this item's own
         await self._repeat(direct, video)
 
     async def _repeat(self, direct: DirectMedia, video: Video, *, seen: bool = False) -> None:
         repeat = RepeatRecord(item=direct.item, signature=video.id, seen=seen)
         with suppress(AlreadyExists):  # a redelivery
             await self.session_log.create(direct.session, subjects.REPEAT, repeat, direct.item)
+            _count("seen" if seen else "repeat")
+
+
+def _count(outcome: str) -> None:
+    metrics.outcomes.add(1, {"outcome": outcome})

@@ -7,8 +7,10 @@ import sys
 
 import structlog
 
+from libs.common import subjects
+from libs.common.announce import Endpoint, Fact, announced
 from libs.common.bus import connect
-from libs.common.health import listen
+from libs.common.health import health_server, listen
 from libs.common.lifecycle import run_service
 from libs.common.session_log import session_log
 from libs.common.settings import load
@@ -17,13 +19,20 @@ from services.gateway.access_settings import check_exposure
 from services.gateway.app import gateway_app
 from services.gateway.certificate import certificate_of
 from services.gateway.firebase.endpoint import FirebaseEndpoint
+from services.gateway.measuring import measured
+from services.gateway.queues import Queues
+from services.gateway.replicas import watched_replicas
 from services.gateway.rest import Rest
 from services.gateway.security import security
 from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
+from services.gateway.status import Status
 from services.gateway.storage import storage
+from services.gateway.webhooks.postmen import posting
 from services.gateway.websocket import WebSocketEndpoint
+
+HEALTH_PORT = 8084
 
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
@@ -37,9 +46,18 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             session_log(bus) as log,
             storage(log, settings.storage_check_s) as stored,
             security(settings, log) as secure,
+            watched_replicas(bus) as replicas,
+            posting(log, settings, stop) as webhooks,
         ):
-            sessions = Sessions(log, settings.session_deadline_s, limits=secure.limits)
-            endpoint, rest = WebSocketEndpoint(sessions, stored, settings), Rest(sessions, stored, settings)
+            sessions = Sessions(
+                log,
+                settings.session_deadline_s,
+                limits=secure.limits,
+                webhooks=webhooks.queue,
+                secrets=webhooks.secrets,
+            )
+            status = Status(settings, replicas, Queues(bus), stored, secure.limits.census)
+            endpoint, rest = WebSocketEndpoint(sessions, stored, settings), Rest(sessions, stored, settings, status)
             firebase = FirebaseEndpoint(sessions, stored, settings, secure.access)
             checks = {
                 "running": lambda: not stop.is_set(),
@@ -47,12 +65,26 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 "storage": lambda: stored.storing,
             }
             app, proxies = gateway_app(endpoint, rest, checks, firebase, secure), settings.trusted_proxies
-            async with client_server(app, sock, settings.drain_timeout_s, certificate=certificate, proxies=proxies):
+            endpoints = (
+                Endpoint("sessions", subjects.ALL_SEARCHES, sessions.tally),
+                Endpoint("records", subjects.ALL_RECORDS, log.tail.tally),
+            )
+            facts: dict[str, Fact] = {
+                "connections": lambda: secure.crowd.here,
+                "sessions_under_way": secure.limits.census.count,
+            }
+            async with (
+                measured(bus, secure.limits.census, settings),
+                health_server(settings, HEALTH_PORT, checks),
+                client_server(app, sock, settings.drain_timeout_s, certificate=certificate, proxies=proxies),
+                announced(bus, subjects.GATEWAY, settings, stop, checks, *endpoints, facts=facts) as announcement,
+            ):
+                announcement.gone = replicas.gone
                 host, port = sock.getsockname()[:2]
                 scheme = "ws" if certificate is None else "wss"
                 structlog.get_logger().info("listening", url=f"{scheme}://{host}:{port}/ws")
                 await stop.wait()
-                await asyncio.gather(endpoint.drain(), rest.drain(), firebase.drain())
+                await asyncio.gather(endpoint.drain(), rest.drain(), firebase.drain(), webhooks.drain())
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from libs.common.bus import Bus
 from libs.common.keys import KEY
 from services.gateway.access_settings import AccessSettings
-from services.gateway.callers import ANONYMOUS, STRANGER, Caller, TokenRefused
+from services.gateway.callers import ANONYMOUS, LOCAL, STRANGER, Caller, TokenRefused
 from services.gateway.keyring import Keyring, keyring
 from services.gateway.tickets import TICKET, Tickets
 from services.gateway.tokens import Tokens, tokens
@@ -19,6 +20,9 @@ from services.gateway.tokens import Tokens, tokens
 BEARER = "pinstream.bearer."  # begins the subprotocol of a client that cannot set a header
 PLACEHOLDER = "owner"  # what Firebase's SDKs send to an emulator where they have no credential: it says nothing
 NEEDED = "a key is needed: Authorization: Bearer <key>, or a ticket; see docs/access.md"
+EXPIRED = "the token has expired"
+REVOKED = "the key was revoked, or has expired"
+LONGEST_S = 86400.0  # of one timer
 
 Scope = MutableMapping[str, Any]
 
@@ -33,7 +37,9 @@ class Access:
     @property
     def stranger(self) -> Caller:
         """The caller who has given nothing: one that may search, or one that is not admitted."""
-        return ANONYMOUS if self.settings.anonymous_allowed else STRANGER
+        if not self.settings.anonymous_allowed:
+            return STRANGER
+        return LOCAL if self.settings.here_alone else ANONYMOUS
 
     async def caller_of_token(self, token: str) -> Caller:
         """Whose a key, a JWT or a ticket is; a ticket is used up. Raises TokenRefused or BrokerUnavailable."""
@@ -41,7 +47,7 @@ class Access:
             caller = await self.tickets.redeem(token)
             if caller.key is not None and not self.keyring.valid(caller.key):
                 raise TokenRefused
-            return caller
+            return caller if caller.owner else self.stranger  # what another gateway let in without a key is not in here
         if KEY.fullmatch(token):
             key = self.keyring.key(token)
             if key is None:
@@ -51,11 +57,22 @@ class Access:
             raise TokenRefused
         return await self.tokens.caller(token)
 
-    def valid(self, caller: Caller) -> bool:
-        """Whether what a caller came with is still good."""
-        return (caller.key is None or self.keyring.valid(caller.key)) and (
-            caller.until is None or caller.until > time.time()
-        )
+    @contextmanager
+    def held(self, caller: Caller, on_over: Callable[[str], None]) -> Iterator[None]:
+        """Calls `on_over`, with the reason, once what `caller` came with is no longer good, while the context lasts."""
+        timer = None
+        if caller.until is not None:
+            left_s = min(max(0.0, caller.until - time.time()), LONGEST_S)
+            timer = asyncio.get_running_loop().call_later(left_s, on_over, EXPIRED)
+        try:
+            if caller.key is None:
+                yield
+            else:
+                with self.keyring.held(caller.key, lambda: on_over(REVOKED)):
+                    yield
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def caller(self, scope: Scope) -> Caller:
         """Whose an ASGI connection is. What it came with no longer stands in its address and subprotocols after."""

@@ -101,6 +101,11 @@ class AccessSettings(SiteSettings, frozen=True, kw_only=True):
         return self.anonymous == "yes" or (self.anonymous == "loopback" and is_loopback(self.listens_on))
 
     @property
+    def here_alone(self) -> bool:
+        """Whether only this machine can connect."""
+        return is_loopback(self.listens_on) and not self.trusted_proxies
+
+    @property
     def listens_on(self) -> str:
         """The address that clients connect to."""
         return "127.0.0.1"

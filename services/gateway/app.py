@@ -28,6 +28,11 @@ async def page(_request: Request) -> Response:
     return FileResponse(STATIC / "index.html")
 
 
+async def status_page(_request: Request) -> Response:
+    """How the whole is, as a page."""
+    return FileResponse(STATIC / "status.html")
+
+
 def gateway_app(
     endpoint: WebSocketEndpoint,
     rest: Rest,
@@ -35,7 +40,8 @@ def gateway_app(
     firebase: FirebaseEndpoint | None = None,
     security: Security | None = None,
 ) -> Starlette:
-    """`/` the page, `/ws` the protocol, `/v1` REST and tickets, `/docs` and what it shows, `/healthz` and `/readyz`.
+    """`/`, `/status` pages, `/ws` the protocol, `/v1` REST and tickets, `/docs` and what it shows, `/healthz` and
+    `/readyz`.
 
     `/.ws` and `….json` are Firebase's. Without `security` all are anonymous.
     """
@@ -43,11 +49,12 @@ def gateway_app(
         middleware=[Middleware(SecureHeaders)] if security is None else security.middleware,
         routes=[
             Route("/", page),
+            Route("/status", status_page),
             Mount("/static", StaticFiles(directory=STATIC)),
             WebSocketRoute("/ws", endpoint.__call__),
             *([] if security is None else ticket_routes(security.access.tickets)),
             Mount("/v1", rest.app),
-            *document_routes(),
+            *document_routes(key_needed=security is not None and not security.settings.anonymous_allowed),
             *health_routes(checks),
             *([] if firebase is None else firebase.routes),
         ],

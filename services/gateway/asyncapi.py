@@ -10,8 +10,10 @@ import msgspec
 
 from libs.common import frames
 from libs.common.frames import SUBPROTOCOL, SUBPROTOCOL_TROUBLE
+from services.gateway.access import BEARER
 from services.gateway.schemas import SESSION_ID, Schema, components, ref
 from services.gateway.version import VERSION
+from services.gateway.webhooks.payloads import CompletedEvent, VideoEvent
 
 OPERATIONS = (frames.InitiateExtraction, frames.CancelExtraction, frames.ResumeExtraction, frames.Ping)
 FRAMES = (
@@ -22,7 +24,31 @@ FRAMES = (
     frames.ErrorFrame,
     frames.Pong,
 )
+WEBHOOKS = (VideoEvent, CompletedEvent)  # posted to `callback_url`
 EVENTS = (frames.VideoFrame, frames.Progress, frames.Completed)  # of a session, over server-sent events
+
+SECURITY: dict[str, Schema] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "API key or JWT",
+        "description": "An API key of `pinstream keys create`, or a JWT of an issuer that the gateway trusts.",
+    },
+    "api_key": {"type": "httpApiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+    "ticket": {
+        "type": "httpApiKey",
+        "in": "query",
+        "name": "ticket",
+        "description": "Of `POST /v1/tickets`: good once, within 30 s. Nothing else may stand in an address.",
+    },
+    "subprotocol": {
+        "type": "httpApiKey",
+        "in": "header",
+        "name": "Sec-WebSocket-Protocol",
+        "description": f"Of browsers, beside `{SUBPROTOCOL}`: `{BEARER}` and then the key, the token or the ticket.",
+    },
+}
+OVER_HTTP = ("bearer", "api_key", "ticket")
 
 _REPLIES: dict[type, tuple[type, ...]] = {
     frames.InitiateExtraction: (frames.Accepted, *EVENTS, frames.ErrorFrame),
@@ -38,12 +64,16 @@ def name_of(type_: type[msgspec.Struct]) -> str:
 
 
 @cache
-def asyncapi_document() -> bytes:
-    """The document, as JSON."""
-    return msgspec.json.encode(_document())
+def asyncapi_document(*, key_needed: bool) -> bytes:
+    """The document, as JSON; `key_needed`: of a gateway that nobody may use without a key, a token or a ticket."""
+    return msgspec.json.encode(_document(key_needed=key_needed))
 
 
-def _document() -> dict[str, Any]:
+def _document(*, key_needed: bool) -> dict[str, Any]:
+    def secured(operation: Schema, *ways: str) -> Schema:
+        security = [{"$ref": f"#/components/securitySchemes/{name}"} for name in ways]
+        return {**operation, "security": security} if key_needed else operation
+
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -70,17 +100,38 @@ def _document() -> dict[str, Any]:
                 "messages": {name_of(one): _message_ref(one) for one in EVENTS},
                 "bindings": {"http": {"bindingVersion": "0.3.0"}},
             },
+            "callback": {
+                "address": None,
+                "title": "Webhooks",
+                "description": "What is posted to the `callback_url` of a session, signed as Standard Webhooks has it; "
+                "docs/webhooks.md.",
+                "messages": {_webhook(one): {"$ref": f"#/components/messages/{_webhook(one)}"} for one in WEBHOOKS},
+                "bindings": {"http": {"bindingVersion": "0.3.0"}},
+            },
         },
         "operations": {
-            **{name_of(one): _received(one) for one in OPERATIONS},
-            "frames": _sent("socket", FRAMES),
-            "events": _sent("events", EVENTS),
+            **{name_of(one): secured(_received(one), *SECURITY) for one in OPERATIONS},
+            "frames": secured(_sent("socket", FRAMES), *SECURITY),
+            "events": secured(_sent("events", EVENTS), *OVER_HTTP),
+            "webhooks": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/callback"},
+                "messages": [{"$ref": f"#/channels/callback/messages/{_webhook(one)}"} for one in WEBHOOKS],
+            },
         },
         "components": {
-            "messages": {name_of(one): _message(one) for one in (*OPERATIONS, *FRAMES)},
-            "schemas": {**components((*OPERATIONS, *FRAMES)), "SessionId": SESSION_ID},
+            "messages": {
+                **{name_of(one): _message(one) for one in (*OPERATIONS, *FRAMES)},
+                **{_webhook(one): {**_message(one), "name": _webhook(one)} for one in WEBHOOKS},
+            },
+            "schemas": {**components((*OPERATIONS, *FRAMES, *WEBHOOKS)), "SessionId": SESSION_ID},
+            "securitySchemes": SECURITY,
         },
     }
+
+
+def _webhook(type_: type[msgspec.Struct]) -> str:
+    return f"webhook_{name_of(type_)}"
 
 
 def _message(type_: type[msgspec.Struct]) -> Schema:

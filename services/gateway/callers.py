@@ -10,6 +10,7 @@ import msgspec
 
 from libs.common.errors import PinstreamError
 
+HERE = "here"  # no owner's name: those begin with what they came with
 SCOPE_KEY = "pinstream.caller"
 
 
@@ -21,18 +22,25 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """`owner` is written to the sessions that it begins; that of a caller without a name is empty.
 
     `key` is the id of the API key that it came with; `until` is when its token expires, seconds since 1970.
-    `place` stands for its address. One that is not `admitted` may do nothing until it has given a token.
+    `place` stands for its address; `here`: it is on the gateway's own machine, which alone can reach it, and whose
+    sessions without a name are listed together. One that is not `admitted` may do nothing until it has given a token.
     """
 
     owner: str = ""
     key: str | None = None
     until: float | None = None
     place: str = ""
+    here: bool = False
     admitted: bool = True
 
     def may_see(self, owner: str) -> bool:
         """Whether a session of `owner` is its own; one of nobody is open to who knows its id, which none can guess."""
         return self.admitted and owner in ("", self.owner)
+
+    @property
+    def listed_as(self) -> str:
+        """Under which name its sessions are listed; empty where they are not."""
+        return self.owner or (HERE if self.here else "")
 
     def scope(self, name: str) -> str:
         """What `name` is to everybody: scopes of one name are different ones to different owners."""
@@ -40,6 +48,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ANONYMOUS = Caller()
+LOCAL = Caller(here=True)
 STRANGER = Caller(admitted=False)
 
 

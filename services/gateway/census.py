@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
@@ -18,7 +19,7 @@ import structlog
 from libs.common import subjects
 from libs.common.bus import Stored
 from libs.common.errors import MalformedMessage
-from libs.common.messages import RequestRecord
+from libs.common.messages import ProgressRecord, RequestRecord
 from libs.common.session_log import SessionLog
 from libs.common.session_state import Record, record_of
 
@@ -46,6 +47,7 @@ class Census:
         self.session_log = session_log
         self._running: dict[str, Session] = {}
         self._waiting: dict[str, int] = {}  # the sequence of its request
+        self._states: dict[str, str] = {}  # of those that a crawler has told of
         self._queue: list[int] = []  # these sequences, in order
         self._ended: set[str] | None = set()  # while the log is read: what ended meanwhile
         self._listeners: set[Callable[[], None]] = set()
@@ -64,6 +66,17 @@ class Census:
             and (place is None or (session.place == place and not session.owner))
             for session in self._running.values()
         )
+
+    def states(self) -> dict[str, int]:
+        """How many are under way in each state: `queued`, or as their crawlers say (`crawling`, `waiting`, …)."""
+        self._prune()
+        told = ("queued" if one in self._waiting else self._states.get(one, "crawling") for one in self._running)
+        return dict(sorted(Counter(told).items()))
+
+    @property
+    def queued(self) -> int:
+        """How many of them no crawler has taken yet."""
+        return len(self._queue)
 
     def before(self, session: str) -> int:
         """How many wait before `session`, which waits too; else 0."""
@@ -103,7 +116,11 @@ class Census:
         for session in listed[subjects.REQUEST] - listed[subjects.CRAWLED] - listed[subjects.CANCEL]:
             request = await self.session_log.get(session, subjects.REQUEST)
             if request is not None and session not in (self._ended or ()):
-                self._begun(session, request, waits=session not in listed[subjects.PROGRESS])
+                waits = session not in listed[subjects.PROGRESS]
+                self._begun(session, request, waits=waits)
+                told = None if waits else await self.session_log.get(session, subjects.PROGRESS)
+                if told is not None and session not in self._states:
+                    self._tells(session, told)
         self._ended = None
 
     def stop(self) -> None:
@@ -129,10 +146,11 @@ class Census:
         elif kind in (subjects.CRAWLED, subjects.CANCEL):
             if self._ended is not None:
                 self._ended.add(session)
-            self._running.pop(session, None)
-            self._taken(session)
+            self._end(session)
         elif kind == subjects.PROGRESS:
             self._taken(session)
+            if (record := record_of(stored)) is not None:
+                self._tells(session, record)
 
     def _begun(self, session: str, record: Record, *, waits: bool) -> None:
         if session in self._running or not isinstance(record.message, RequestRecord):
@@ -146,6 +164,15 @@ class Census:
             self._waiting[session] = record.sequence
             insort(self._queue, record.sequence)
             self._moved()
+
+    def _tells(self, session: str, record: Record) -> None:
+        if session in self._running and isinstance(record.message, ProgressRecord):
+            self._states[session] = record.message.state
+
+    def _end(self, session: str) -> None:
+        self._running.pop(session, None)
+        self._states.pop(session, None)
+        self._taken(session)
 
     def _taken(self, session: str) -> None:
         sequence = self._waiting.pop(session, None)
@@ -167,8 +194,7 @@ class Census:
             return
         self._pruned_at = time.monotonic()
         for session in [name for name, one in self._running.items() if one.until < time.time()]:
-            del self._running[session]
-            self._taken(session)
+            self._end(session)
 
 
 @asynccontextmanager

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, MutableMapping
-from contextlib import aclosing
+from collections.abc import MutableMapping
 from typing import Any
 
-import msgspec
 import structlog
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from libs.common.errors import BrokerUnavailable, PublishRefused, SequenceUnknown, SessionUnknown
+from libs.common.errors import BrokerUnavailable, PublishRefused, SessionUnknown
 from libs.common.frames import (
     Accepted,
     CancelExtraction,
     CloseCode,
-    Completed,
     ErrorCode,
     ErrorFrame,
     InitiateExtraction,
@@ -27,27 +24,25 @@ from libs.common.frames import (
     Pong,
     ResumeExtraction,
 )
+from libs.common.tasks import end
 from services.gateway.callers import caller_of
-from services.gateway.filters import filters_of
-from services.gateway.following import Following, SessionExpired
+from services.gateway.followed import Followed
 from services.gateway.intake import Intake
 from services.gateway.limits import Limited
 from services.gateway.operations import InvalidOperation, parse_operation
 from services.gateway.problems import COME_BACK_S, ELSEWHERE_S
-from services.gateway.sending import Sender, traced
+from services.gateway.sending import Sender
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage, trouble_of
+from services.gateway.webhooks.target import receivers_of
 
 log = structlog.get_logger()
 tracer = trace.get_tracer("services.gateway")
 
 
 class Connection:
-    """Its operations one after the other, and a task for each session that it follows.
-
-    `bears_trouble` says whether the client knows that an `error` can be about a session that goes on.
-    """
+    """Its operations, one after the other; `bears_trouble` as `Followed` has it."""
 
     def __init__(
         self,
@@ -62,34 +57,29 @@ class Connection:
         self.sessions, self.storage = sessions, storage
         self.settings = settings
         self.caller = caller_of(websocket.scope)
-        self.bears_trouble = bears_trouble
         self.draining = False
         self.limits = sessions.limits
         self.intake = Intake(settings)
         self.sender = Sender(websocket, settings.send_timeout_s)
-        self._turn = asyncio.Lock()  # one of its sessions at a time is read from the log
-        self._following: dict[str, tuple[Following, asyncio.Task[None]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.followed = Followed(self.sender, storage, bears_trouble=bears_trouble)
 
     async def serve(self) -> None:
         """Until the client leaves or is closed."""
         receiving = asyncio.create_task(self._receive(), name="receive")
         stuck = asyncio.create_task(self.sender.stuck.wait(), name="stuck")
-        self.storage.listen(self._storage_changed)
+        self.storage.listen(self.followed.storage_changed)
         if self.limits is not None:
-            self.limits.census.listen(self._queue_moved)
+            self.limits.census.listen(self.followed.queue_moved)
         try:
             await asyncio.wait({receiving, stuck}, return_when=asyncio.FIRST_COMPLETED)
             if receiving.done():
                 receiving.result()
         finally:
-            self.storage.leave(self._storage_changed)
+            self.storage.leave(self.followed.storage_changed)
             if self.limits is not None:
-                self.limits.census.leave(self._queue_moved)
-            tasks = [receiving, stuck, *self._tasks]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                self.limits.census.leave(self.followed.queue_moved)
+            await end(receiving, stuck)
+            await self.followed.end()
         if self.sender.stuck.is_set():
             await self.sender.close(CloseCode.SLOW_CONSUMER, "too slow; resume after the last sequence")
 
@@ -114,7 +104,7 @@ class Connection:
             return
         text = message["text"]
         try:
-            operation = parse_operation(text, self.settings.site_url)
+            operation = parse_operation(text, self.settings.site_url, receivers_of(self.settings))
         except InvalidOperation as error:
             refusal = ErrorFrame(id=error.id, code=error.code, field=error.field, message=str(error))
             await self.sender.send(refusal)
@@ -132,127 +122,47 @@ class Connection:
             await self._refuse(operation, ErrorCode.UNAVAILABLE, f"{why}; try again", retry_after_s=COME_BACK_S)
 
     async def _carry_out(self, operation: Operation) -> None:
-        full = len(self._following) >= self.settings.sessions_per_connection
-        named = operation.parameters.session_id if isinstance(operation, ResumeExtraction) else None
-        if full and isinstance(operation, InitiateExtraction | ResumeExtraction) and named not in self._following:
+        full = len(self.followed) >= self.settings.sessions_per_connection
+        named = operation.parameters.session_id if isinstance(operation, ResumeExtraction) else ""
+        if full and isinstance(operation, InitiateExtraction | ResumeExtraction) and named not in self.followed:
             await self._refuse(operation, "too_many_sessions", "this connection follows too many sessions")
             return
         match operation:
             case Ping(id=id_):
                 await self.sender.send(Pong(id=id_))
-            case InitiateExtraction() if self.draining:
-                message = "this gateway is about to stop; ask again, at another one"
-                await self._refuse(operation, ErrorCode.DRAINING, message, retry_after_s=ELSEWHERE_S)
-            case InitiateExtraction(parameters=wanted, id=id_):
-                if self.limits is not None:
-                    await self.limits.request(self.caller)
-                with tracer.start_as_current_span("receive initiate_extraction", kind=SpanKind.SERVER) as span:
-                    begun = await self.sessions.begin(
-                        wanted.search_query or "",
-                        wanted.result_limit,
-                        url=wanted.url,
-                        filters=filters_of(wanted.filters),
-                        scope=wanted.scope,
-                        caller=self.caller,
-                    )
-                    span.set_attribute("pinstream.session", begun.session)
-                    await self.sender.send(Accepted(id=id_, session_id=begun.session, sequence=begun.sequence))
-                self._follow(begun.session, begun.sequence, id_)
-            case CancelExtraction(parameters=cancelled):
-                followed = cancelled.session_id in self._following  # whose end may come while it is being cancelled
+            case InitiateExtraction():
+                await self._begin(operation)
+            case CancelExtraction(parameters=cancelled, id=id_):
+                followed = cancelled.session_id in self.followed  # whose end may come while it is being cancelled
                 await self.sessions.cancel(cancelled.session_id, self.caller)
                 if not followed and not full:
-                    self._follow(cancelled.session_id, 0, operation.id, completed_only=True)
+                    self._follow(cancelled.session_id, 0, id_, completed_only=True)
             case ResumeExtraction(parameters=resumed, id=id_):
-                if resumed.session_id in self._following:
-                    _, previous = self._following.pop(resumed.session_id)
-                    previous.cancel()
                 self._follow(resumed.session_id, resumed.after, id_)
 
-    def _follow(self, session: str, after: int, id_: Any, *, completed_only: bool = False) -> None:
-        following = self.sessions.follow(session, after, self._turn, caller=self.caller)
-        sending = self._send_frames(following, id_, completed_only=completed_only)
-        task = self._start(sending, f"follow {session}")
-        self._following[session] = following, task
-        task.add_done_callback(lambda _: self._forget(following))
-
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    def _forget(self, following: Following) -> None:
-        followed = self._following.get(following.session)
-        if followed is not None and followed[0] is following:
-            del self._following[following.session]
-
-    async def _send_frames(self, following: Following, id_: Any, *, completed_only: bool) -> None:
-        session = following.session
-        structlog.contextvars.bind_contextvars(session=session)
-        try:
-            if self.storage.trouble is not None and not completed_only:
-                await self._tell_trouble(following, self.storage.trouble)
-            async with aclosing(following.steps()) as steps:
-                async for frame, headers in steps:
-                    if completed_only and not isinstance(frame, Completed):
-                        continue
-                    if isinstance(frame, Completed):
-                        self._forget(following)  # a cancel that comes now is answered by itself
-                    async with traced(frame, headers):
-                        await self.sender.send(frame if id_ is None else msgspec.structs.replace(frame, id=id_))
-        except (SessionUnknown, SessionExpired, SequenceUnknown) as error:
-            code, field = {
-                SessionUnknown: (ErrorCode.UNKNOWN_SESSION, "parameters.session_id"),
-                SessionExpired: (ErrorCode.EXPIRED, "parameters.after"),
-                SequenceUnknown: (ErrorCode.UNKNOWN_SEQUENCE, "parameters.after"),
-            }[type(error)]
-            await self.sender.send(ErrorFrame(id=id_, session_id=session, code=code, field=field, message=str(error)))
-        except (WebSocketDisconnect, RuntimeError) as error:
-            log.debug("the client left", error=str(error))
-        except Exception:
-            log.exception("following a session failed")
-            await self.sender.close(CloseCode.INTERNAL_ERROR, "internal error; resume after the last sequence")
-
-    def _queue_moved(self) -> None:
-        moved = [following for following, _ in self._following.values() if following.queue_moved]
-        if moved:
-            self._start(self._tell_queued(moved), "tell of the queue")
-
-    async def _tell_queued(self, moved: list[Following]) -> None:
-        try:
-            for following in moved:
-                await self.sender.send(following.progress)
-        except (WebSocketDisconnect, RuntimeError) as error:
-            log.debug("the client left", error=str(error))
-
-    def _storage_changed(self, trouble: str | None) -> None:
-        self._start(self._tell_all(trouble), "tell of the storage")
-
-    async def _tell_all(self, trouble: str | None) -> None:
-        try:
-            for following, _ in list(self._following.values()):
-                if trouble is not None:
-                    await self._tell_trouble(following, trouble)
-                elif not following.state.complete:
-                    await self.sender.send(following.progress)
-        except (WebSocketDisconnect, RuntimeError) as error:
-            log.debug("the client left", error=str(error))
-
-    async def _tell_trouble(self, following: Following, trouble: str) -> None:
-        """In a word that every client bears, and as an error to those that know that it ends nothing."""
-        waiting = msgspec.structs.replace(following.progress, state="waiting", waiting_for=trouble, waiting_until=None)
-        await self.sender.send(waiting)
-        if self.bears_trouble:
-            message = f"{trouble}; the session goes on when it can"
+    async def _begin(self, operation: InitiateExtraction) -> None:
+        if self.draining:
+            message = "this gateway is about to stop; ask again, at another one"
+            await self._refuse(operation, ErrorCode.DRAINING, message, retry_after_s=ELSEWHERE_S)
+            return
+        if self.limits is not None:
+            await self.limits.request(self.caller)
+        with tracer.start_as_current_span("receive initiate_extraction", kind=SpanKind.SERVER) as span:
+            begun = await self.sessions.begin(operation.parameters, caller=self.caller)
+            span.set_attribute("pinstream.session", begun.session)
             await self.sender.send(
-                ErrorFrame(
-                    session_id=following.session,
-                    code=ErrorCode.UNAVAILABLE,
-                    message=message,
-                    retry_after_s=COME_BACK_S,
+                Accepted(
+                    id=operation.id,
+                    session_id=begun.session,
+                    sequence=begun.sequence,
+                    webhook_secret=begun.webhook_secret,
                 )
             )
+        self._follow(begun.session, begun.sequence, operation.id)
+
+    def _follow(self, session: str, after: int, id_: Any, *, completed_only: bool = False) -> None:
+        following = self.sessions.follow(session, after, self.followed.turn, caller=self.caller)
+        self.followed.start(following, id_, completed_only=completed_only)
 
     async def _refuse(
         self,

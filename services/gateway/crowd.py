@@ -47,6 +47,11 @@ class Crowd:
         self._others: dict[str, tuple[float, dict[str, int]]] = {}
         self._changed = asyncio.Event()
 
+    @property
+    def here(self) -> int:
+        """How many connections this gateway has."""
+        return self._open
+
     def count(self, place: str) -> int:
         """How many connections there are from a place."""
         now = time.monotonic()

@@ -14,21 +14,20 @@ from services.gateway.openapi import openapi_document
 PAGE = Path(__file__).parent / "static" / "docs.html"
 
 
-async def openapi(_request: Request) -> Response:
-    """REST."""
-    return Response(openapi_document(), media_type="application/json")
-
-
-async def asyncapi(_request: Request) -> Response:
-    """The WebSocket and the events."""
-    return Response(asyncapi_document(), media_type="application/json")
-
-
 async def docs(_request: Request) -> Response:
     """The page; what it needs comes from here."""
     return FileResponse(PAGE)
 
 
-def document_routes() -> list[Route]:
+def document_routes(*, key_needed: bool) -> list[Route]:
     """`/docs`, `/openapi.json`, `/asyncapi.json`."""
+
+    async def openapi(_request: Request) -> Response:
+        """REST."""
+        return Response(openapi_document(key_needed=key_needed), media_type="application/json")
+
+    async def asyncapi(_request: Request) -> Response:
+        """The WebSocket and the events."""
+        return Response(asyncapi_document(key_needed=key_needed), media_type="application/json")
+
     return [Route("/docs", docs), Route("/openapi.json", openapi), Route("/asyncapi.json", asyncapi)]

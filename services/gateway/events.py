@@ -17,7 +17,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from libs.common import subjects
+from libs.common import metrics, subjects
 from libs.common.errors import BrokerUnavailable, SequenceUnknown, SessionUnknown
 from libs.common.frames import AnyFrame, Completed, VideoFrame, encode_frame
 from libs.common.tasks import end
@@ -26,7 +26,7 @@ from services.gateway.draining import Draining
 from services.gateway.following import Following, SessionExpired, Step
 from services.gateway.parameters import last_event_in, session_in
 from services.gateway.problems import COME_BACK_S, ELSEWHERE_S
-from services.gateway.sending import traced
+from services.gateway.sending import delivered
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage
@@ -35,6 +35,7 @@ from services.gateway.streaming import Streamed
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT = b": still here\n\n"
 RETRY_S = 2.0  # after a lost connection
+EVENTS = {"protocol": "events"}
 HEADERS = {"X-Accel-Buffering": "no"}  # proxies that gather answers let this one through
 
 log = structlog.get_logger()
@@ -86,7 +87,7 @@ class Events:
             return False
         following = self.sessions.follow(session, after)
         async with aclosing(following.stored()) as steps:
-            async for frame, _ in steps:
+            async for frame, *_ in steps:
                 if isinstance(frame, VideoFrame):
                     return False
                 if isinstance(frame, Completed):
@@ -114,6 +115,7 @@ class EventStream:
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """To `completed`, or until the gateway stops."""
         self.storage.listen(self._storage_changed)
+        metrics.open_sockets.add(1, EVENTS)
         tasks = [
             asyncio.create_task(self._follow(), name=f"follow {self.following.session}"),
             asyncio.create_task(self._await_drain(), name="wait for the drain"),
@@ -124,6 +126,7 @@ class EventStream:
                 async for piece in events:
                     yield piece
         finally:
+            metrics.open_sockets.add(-1, EVENTS)
             self.storage.leave(self._storage_changed)
             await end(*tasks)
 
@@ -146,7 +149,7 @@ class EventStream:
                 step = self._next.get_nowait()
                 if step is None:
                     return
-                async with traced(*step):
+                async with delivered(step, "events"):
                     yield event(step.frame)
 
     def _state(self) -> AnyFrame:

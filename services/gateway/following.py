@@ -36,10 +36,14 @@ class SessionExpired(PinstreamError):
 
 
 class Step(NamedTuple):
-    """A frame and the headers of the record that it comes from, which carry the trace."""
+    """A frame and the headers of the record that it comes from, which carry the trace.
+
+    `captured_at` is when a video was, in seconds since 1970, where it came while it was waited for.
+    """
 
     frame: AnyFrame
     headers: dict[str, str]
+    captured_at: float | None = None
 
 
 def may_follow(caller: Caller | None, request: Record | None) -> bool:
@@ -69,6 +73,7 @@ class Following:
         self.check_s = check_s
         self.caller, self.census = caller, census
         self._told_queued = 0
+        self._heard_from = session_log.tail.sequence  # what is stored after that is news
         self.state = SessionState()
 
     @property
@@ -152,10 +157,16 @@ class Following:
                 counted = state.apply(record)
                 if counted and record.sequence > self.after:
                     for frame in self._frames(record):
-                        yield Step(frame, record.headers)
+                        yield Step(frame, record.headers, self._captured_at(record))
                 if state.complete:
                     yield Step(self.completed, record.headers)
                     return
+
+    def _captured_at(self, record: Record) -> float | None:
+        message = record.message
+        if not isinstance(message, VideoRecord) or record.sequence <= self._heard_from:
+            return None
+        return message.captured_at or None
 
     def _frames(self, record: Record) -> list[AnyFrame]:
         message = record.message

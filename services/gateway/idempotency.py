@@ -49,12 +49,18 @@ def _asked(request: SearchRequest) -> SearchRequest:
     return msgspec.structs.replace(request, requested_at=0.0, deadline_s=0.0)
 
 
-async def check_key(session_log: SessionLog, session: str) -> None:
-    """Raises KeyEnding where a session of that id was, and is not gone yet: a new one would be taken for it."""
+async def begun_before(session_log: SessionLog, session: str) -> bool:
+    """Whether there is a session of that id.
+
+    Raises KeyEnding where one was, and is not gone yet: a new one would be taken for it.
+    """
     if await session_log.get(session, subjects.REQUEST) is not None:
-        return
+        return True
     bus = session_log.bus
     left = await bus.last(subjects.RESULTS, subjects.records_of(session))
     fence = left or await bus.last(subjects.RAW, subjects.lease_end(session))
-    if fence is not None and await session_log.get(session, subjects.REQUEST) is None:
+    if fence is None:
+        return False
+    if await session_log.get(session, subjects.REQUEST) is None:
         raise KeyEnding
+    return True

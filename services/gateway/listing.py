@@ -9,23 +9,26 @@ from libs.common.bus import LAG_S, PATIENCE_S, Stored
 from libs.common.errors import BrokerUnavailable
 from libs.common.messages import RequestRecord
 from libs.common.session_log import SessionLog
-from services.gateway.resources import Asked, SessionPage, asked
+from services.gateway.callers import Caller
+from services.gateway.resources import Listed, SessionPage, listed
 
 AT_ONCE = 16  # requests read side by side
 
 
-async def sessions_of(session_log: SessionLog, owner: str, after: int, limit: int) -> SessionPage:
+async def sessions_of(session_log: SessionLog, caller: Caller, after: int, limit: int) -> SessionPage:
     """Up to `limit` of those that are still kept, the oldest first, listed after `after`. Raises BrokerUnavailable."""
-    entries = await _entries(session_log, owner, after, limit)
+    entries = await _entries(session_log, caller.listed_as, after, limit)
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def one(entry: Stored) -> Asked | None:
+    async def one(entry: Stored) -> Listed | None:
         session = subjects.record_key(entry.subject).name or ""
         async with room:
             there = await session_log.get(session, subjects.REQUEST)
-        if there is None or not isinstance(there.message, RequestRecord) or there.message.owner != owner:
-            return None  # its log went before this entry, for want of room
-        return asked(there.message.request, there.sequence, there.stored_at)
+            if there is None or not isinstance(there.message, RequestRecord) or there.message.owner != caller.owner:
+                return None  # its log went before this entry, for want of room
+            crawled = await session_log.get(session, subjects.CRAWLED)
+            progress = None if crawled else await session_log.get(session, subjects.PROGRESS)
+        return listed(there, progress, crawled)
 
     found = await asyncio.gather(*(one(entry) for entry in entries))
     next_after = entries[-1].sequence if len(entries) == limit else None

@@ -13,17 +13,23 @@ from services.gateway.parameters import LAST_EVENT_ID
 from services.gateway.problems import MEDIA_TYPE as PROBLEM
 from services.gateway.problems import ProblemDocument
 from services.gateway.representations import CSV, JSON, NDJSON
-from services.gateway.resources import Created, FoundVideo, Session, SessionPage, VideoPage
+from services.gateway.resources import Created, FoundVideo, Issued, Session, SessionPage, VideoPage, WebhookSecret
 from services.gateway.rest import MOST_SESSIONS, MOST_WAIT_S, SESSIONS, VIDEOS
 from services.gateway.schemas import AFTER, SESSION_ID, Schema, components, ref
+from services.gateway.status import SystemStatus
 from services.gateway.version import VERSION
+from services.gateway.webhooks.payloads import CompletedEvent, VideoEvent
 
-TYPES = (InitiateParameters, Created, Session, SessionPage, VideoPage, FoundVideo, ProblemDocument)
+TYPES = (
+    *(InitiateParameters, Issued, Created, Session, SessionPage, VideoPage, FoundVideo),
+    *(SystemStatus, ProblemDocument, WebhookSecret),
+)
 EVENT_TYPES = (VideoFrame, Progress, Completed)
+WEBHOOK_TYPES = (VideoEvent, CompletedEvent)
 
 _PROBLEMS = {
     400: "The body is not JSON.",
-    401: "It needs a key.",
+    401: "It needs a key, a token or a ticket, or the one that was given is not good.",
     403: "The caller may not.",
     404: "There is no such session, or nothing is kept of it, or it is another's.",
     406: "`Accept` lets none of the representations pass.",
@@ -36,17 +42,34 @@ _PROBLEMS = {
     429: "Too many at once; ask again after `Retry-After`.",
     503: "The broker is away or full, or this gateway is about to stop; ask again after `Retry-After`.",
 }
+SECURITY: dict[str, Schema] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "API key or JWT",
+        "description": "An API key of `pinstream keys create`, or a JWT of an issuer that the gateway trusts.",
+    },
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+    "ticket": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "ticket",
+        "description": "Of `POST /v1/tickets`: good once, within 30 s. Nothing else may stand in an address.",
+    },
+}
+
 _RETRY: Schema = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
 _NEXT: Schema = {"Link": {"description": 'The next page, `rel="next"`, if there is one.', "schema": {"type": "string"}}}
 
 
 @cache
-def openapi_document() -> bytes:
-    """The document, as JSON."""
-    return msgspec.json.encode(_document())
+def openapi_document(*, key_needed: bool) -> bytes:
+    """The document, as JSON; `key_needed`: of a gateway that nobody may use without a key, a token or a ticket."""
+    return msgspec.json.encode(_document(key_needed=key_needed))
 
 
-def _document() -> dict[str, Any]:
+def _document(*, key_needed: bool) -> dict[str, Any]:
+    ways: list[dict[str, list[str]]] = [{name: []} for name in SECURITY]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -56,13 +79,28 @@ def _document() -> dict[str, Any]:
             "examples; the WebSocket is in /asyncapi.json.",
         },
         "servers": [{"url": "/"}],
+        "security": ways if key_needed else [*ways, {}],
         "paths": {
+            "/v1/tickets": {"post": _ticket()},
             "/v1/sessions": {"post": _begin(), "get": _list()},
             "/v1/sessions/{session_id}": {"parameters": [_session()], "get": _show(), "delete": _cancel()},
             "/v1/sessions/{session_id}/videos": {"parameters": [_session()], "get": _videos()},
             "/v1/sessions/{session_id}/events": {"parameters": [_session()], "get": _events()},
+            "/v1/status": {"get": _status()},
+            "/v1/webhook-secret": {"get": _webhook_secret()},
         },
-        "components": {"schemas": components((*TYPES, *EVENT_TYPES))},
+        "components": {"schemas": components((*TYPES, *EVENT_TYPES, *WEBHOOK_TYPES)), "securitySchemes": SECURITY},
+    }
+
+
+def _ticket() -> Schema:
+    return {
+        "operationId": "issueTicket",
+        "summary": "Leave to connect once, for clients that cannot set a header",
+        "responses": {
+            "201": {"description": "A ticket.", "content": {JSON: {"schema": ref(Issued)}}},
+            **_problems(401, 429, 503),
+        },
     }
 
 
@@ -97,6 +135,46 @@ def _begin() -> Schema:
         ],
         "requestBody": {"required": True, "content": {JSON: {"schema": ref(InitiateParameters), "example": example}}},
         "responses": {"201": created, **_problems(400, 401, 403, 408, 409, 413, 415, 422, 429, 503)},
+        "callbacks": {"results": {"{$request.body#/callback_url}": {"post": _posted()}}},
+    }
+
+
+def _posted() -> Schema:
+    def header(name: str, description: str) -> Schema:
+        return {
+            "name": name,
+            "in": "header",
+            "required": True,
+            "description": description,
+            "schema": {"type": "string"},
+        }
+
+    return {
+        "operationId": "postResults",
+        "summary": "What is posted to `callback_url`, by Standard Webhooks; see docs/webhooks.md",
+        "parameters": [
+            header("webhook-id", "The same whenever the same is posted again."),
+            header("webhook-timestamp", "When it is posted, in seconds since 1970."),
+            header("webhook-signature", "`v1,` and the signature by the secret of webhooks, one or more."),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {JSON: {"schema": {"oneOf": [ref(one) for one in WEBHOOK_TYPES]}}},
+        },
+        "responses": {
+            "2XX": {"description": "It is taken. Answers are not read."},
+            "410": {"description": "Nothing more of this session is wanted."},
+            "default": {"description": "It is posted again, later: after `Retry-After` where that is longer."},
+        },
+    }
+
+
+def _webhook_secret() -> Schema:
+    answers = {"200": {"description": "One's own.", "content": {JSON: {"schema": ref(WebhookSecret)}}}}
+    return {
+        "operationId": "showWebhookSecret",
+        "summary": "What the webhooks of one's sessions are signed with",
+        "responses": {**answers, **_problems(401, 403, 429)},
     }
 
 
@@ -196,6 +274,15 @@ def _events() -> Schema:
             "204": {"description": "All has been seen, `completed` too; an EventSource does not come back."},
             **_problems(401, 404, 410, 422, 429),
         },
+    }
+
+
+def _status() -> Schema:
+    answers = {"200": {"description": "As it is now.", "content": {JSON: {"schema": ref(SystemStatus)}}}}
+    return {
+        "operationId": "showStatus",
+        "summary": "Every replica, the queues, and the sessions under way",
+        "responses": {**answers, **_problems(401, 429)},
     }
 
 

@@ -20,6 +20,7 @@ from libs.common.frames import (
 from libs.common.source import DEFAULT_SITE, NotASource, SearchSource, source_at
 from libs.common.subjects import TOKEN
 from services.gateway.filters import wrong_filter, wrong_scope
+from services.gateway.webhooks.target import Receivers
 
 OPERATIONS = ("initiate_extraction", "cancel_extraction", "resume_extraction", "ping")
 MOST_CHARACTERS = 400  # of a refusal, which may repeat what was sent
@@ -39,8 +40,11 @@ class InvalidOperation(PinstreamError):
         self.code, self.field, self.id = code, field, id_
 
 
-def parse_operation(text: str, site: str = DEFAULT_SITE) -> Operation:
-    """The operation in a text frame; addresses are Pinterest's or on `site`. Raises InvalidOperation."""
+def parse_operation(text: str, site: str = DEFAULT_SITE, receivers: Receivers | None = None) -> Operation:
+    """The operation in a text frame; addresses are Pinterest's or on `site`, webhooks' those of `receivers`.
+
+    Raises InvalidOperation.
+    """
     try:
         loose = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -59,7 +63,7 @@ def parse_operation(text: str, site: str = DEFAULT_SITE) -> Operation:
     except msgspec.ValidationError as error:
         field, message = _explain(str(error))
         raise InvalidOperation("invalid_request", field, message, id_) from error
-    _check_values(operation, site)
+    _check_values(operation, site, receivers or Receivers())
     return operation
 
 
@@ -74,7 +78,7 @@ def _explain(text: str) -> tuple[str, str]:
     return field or "message", f"{field or 'message'}: {_path.sub('', text)}"
 
 
-def _check_values(operation: Operation, site: str) -> None:
+def _check_values(operation: Operation, site: str, receivers: Receivers) -> None:
     def refuse(field: str, sentence: str) -> InvalidOperation:
         return InvalidOperation("invalid_request", f"parameters.{field}", f"{field} {sentence}", operation.id)
 
@@ -86,6 +90,8 @@ def _check_values(operation: Operation, site: str) -> None:
                 raise refuse("result_limit", f"must be from 1 to {MAX_RESULT_LIMIT}, not {wanted.result_limit}")
             if wrong := wrong_filter(wanted.filters) or wrong_scope(new_only=wanted.new_only, scope=wanted.scope):
                 raise refuse(*wrong)
+            if wanted.callback_url is not None and (why := receivers.amiss(wanted.callback_url)):
+                raise refuse("callback_url", why)
         case CancelExtraction(parameters=named) | ResumeExtraction(parameters=named):
             if not TOKEN.fullmatch(named.session_id):
                 raise refuse("session_id", "is not a session's id")

@@ -28,7 +28,7 @@ class Origins:
         self.app = app
         self.allowed = frozenset(origin.lower() for origin in settings.allowed_origins)
         self.hosts = frozenset(urlsplit(origin).hostname for origin in self.allowed)
-        self.here_alone = is_loopback(settings.listens_on) and not settings.trusted_proxies
+        self.here_alone = settings.here_alone
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""

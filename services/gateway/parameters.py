@@ -13,6 +13,7 @@ from libs.common.subjects import TOKEN
 from services.gateway.idempotency import HEADER, KEY, MOST_CHARACTERS
 from services.gateway.operations import InvalidOperation, parse_operation
 from services.gateway.problems import Problem
+from services.gateway.webhooks.target import Receivers
 
 MOST_BODY_BYTES = 64 * 1024  # a query of 500 characters and all filters are two kB
 BODY_WITHIN_S = 10.0
@@ -65,7 +66,7 @@ def key_in(request: Request) -> str | None:
     return key
 
 
-async def wanted_in(request: Request, site: str) -> InitiateParameters:
+async def wanted_in(request: Request, site: str, receivers: Receivers) -> InitiateParameters:
     """The search that the body asks for: an object such as the `parameters` of `initiate_extraction`."""
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -79,7 +80,7 @@ async def wanted_in(request: Request, site: str) -> InitiateParameters:
         raise Problem(422, "invalid_request", "the body must be one JSON object", field="body")
     frame = msgspec.json.encode({"operation": "initiate_extraction", "parameters": parameters}).decode()
     try:
-        operation = parse_operation(frame, site)
+        operation = parse_operation(frame, site, receivers)
     except InvalidOperation as error:
         field, detail = error.field.removeprefix(_path), str(error).removeprefix(_path)
         raise Problem(422, error.code, detail, field=field) from error

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from libs.common import metrics
 from libs.common.errors import PinstreamError
 
 MEDIA_TYPE = "application/problem+json"
@@ -55,6 +56,7 @@ class Problem(PinstreamError):
 
     def answer(self, request: Request) -> Response:
         """The document."""
+        metrics.gateway_refusals.add(1, {"protocol": "rest", "code": self.code})
         document = ProblemDocument(
             type=f"urn:pinstream:{self.code}",
             title=HTTPStatus(self.status).phrase,
@@ -67,7 +69,7 @@ class Problem(PinstreamError):
         )
         headers = {"Cache-Control": "no-store", **self.headers}
         if self.retry_after_s is not None:
-            headers["Retry-After"] = str(round(self.retry_after_s))
+            headers["Retry-After"] = str(max(1, round(self.retry_after_s)))
         return Response(msgspec.json.encode(document), self.status, headers, MEDIA_TYPE)
 
 

@@ -46,7 +46,7 @@ class Reading:
         if self.completed or self.given >= self.limit:
             return
         async with aclosing(self.following.stored()) as steps:
-            async for frame, _ in steps:
+            async for frame, *_ in steps:
                 if isinstance(frame, VideoFrame):
                     yield self._counted(frame)
                     if self.given >= self.limit:
@@ -72,7 +72,7 @@ class Reading:
 
     async def _next(self) -> VideoFrame | None:
         async with aclosing(self.following.steps()) as steps:
-            async for frame, _ in steps:
+            async for frame, *_ in steps:
                 if isinstance(frame, VideoFrame):
                     return frame
         return None

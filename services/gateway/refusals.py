@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket
 from libs.common.frames import SUBPROTOCOL, SUBPROTOCOL_TROUBLE, ErrorFrame, encode_frame
 from services.gateway.problems import Problem
 
-OPEN = frozenset({"/", "/docs", "/openapi.json", "/asyncapi.json", "/healthz", "/readyz"})
+OPEN = frozenset({"/", "/docs", "/status", "/openapi.json", "/asyncapi.json", "/healthz", "/readyz"})
 OPEN_BELOW = ("/static/",)
 REST = "/v1/"
 

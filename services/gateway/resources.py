@@ -8,17 +8,35 @@ from typing import Any
 import msgspec
 
 from libs.common.frames import Completed, Progress, Summary
-from libs.common.messages import Filters, Reason, SearchRequest, Video
+from libs.common.messages import CrawledRecord, Filters, ProgressRecord, Reason, RequestRecord, SearchRequest, Video
+from libs.common.session_state import Record
 from services.gateway.following import Following
 
-COMPLETED = "completed"  # the last state
+COMPLETED, ENDED = "completed", "ended"  # the last state; that in a list
 
 
-class Created(msgspec.Struct, frozen=True, kw_only=True):
-    """A session exists; `sequence` is the place of its request in the session log."""
+class Created(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A session exists; `sequence` is the place of its request in the session log.
+
+    `webhook_secret`: what its webhooks are signed with, where they are those of a caller without a name.
+    """
 
     session_id: str
     sequence: int
+    webhook_secret: str | None = None
+
+
+class WebhookSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """What the webhooks of all of a caller's sessions are signed with."""
+
+    webhook_secret: str
+
+
+class Issued(msgspec.Struct, frozen=True, kw_only=True):
+    """A ticket, which lets one connection in within `expires_in_s` seconds."""
+
+    ticket: str
+    expires_in_s: int
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,6 +54,25 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     filters: Filters | None = None
     new_only: bool = False
     scope: str | None = None
+
+
+class CallbackStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far the posting of a session's results is.
+
+    `state` is `pending`, `retrying`, and at the end `delivered`, `gone` (the receiver has answered 410), `given_up`,
+    `expired` or `failed`. Videos to the sequence `delivered` were taken: the others are at `…/videos?after=` it.
+    `status` and `error` are of the last attempt; times are ISO 8601 in UTC.
+    """
+
+    url: str
+    state: str
+    delivered: int = 0
+    attempts: int = 0
+    failures: int = 0
+    status: int | None = None
+    error: str | None = None
+    tried_at: str | None = None
+    retry_at: str | None = None
 
 
 class Session(Asked, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,12 +95,23 @@ class Session(Asked, frozen=True, kw_only=True, omit_defaults=True):
     reason: Reason | None = None
     summary: Summary | None = None
     message: str | None = None
+    callback: CallbackStatus | None = None
+
+
+class Listed(Asked, frozen=True, kw_only=True, omit_defaults=True):
+    """A session of a list. `state` is as of a session, but `ended` once its crawl is over, for the `reason`.
+
+    Its last videos may still be on their way then; the session itself says when it is `completed`.
+    """
+
+    state: str
+    reason: Reason | None = None
 
 
 class SessionPage(msgspec.Struct, frozen=True, kw_only=True):
     """Sessions, the oldest first; `next_after` is what to list on after, null at the end."""
 
-    sessions: list[Asked]
+    sessions: list[Listed]
     next_after: int | None
 
 
@@ -86,12 +134,20 @@ class VideoPage(msgspec.Struct, frozen=True, kw_only=True):
     completed: bool
 
 
-def asked(request: SearchRequest, sequence: int, requested_at: float) -> Asked:
-    """A session by its request."""
-    return Asked(**_asked(request, sequence, requested_at))
+def listed(there: Record, progress: Record | None, crawled: Record | None) -> Listed:
+    """A session by its request and by what its crawler said last."""
+    assert isinstance(there.message, RequestRecord)
+    state, reason = "queued", None
+    if progress is not None and isinstance(progress.message, ProgressRecord):
+        state = progress.message.state
+    if crawled is not None and isinstance(crawled.message, CrawledRecord):
+        state, reason = ENDED, crawled.message.reason
+    return Listed(**_asked(there.message.request, there.sequence, there.stored_at), state=state, reason=reason)
 
 
-def session_of(following: Following, sequence: int, completed: Completed | None) -> Session:
+def session_of(
+    following: Following, sequence: int, completed: Completed | None, callback: CallbackStatus | None = None
+) -> Session:
     """A session by what has been read of it, to `completed` where it is over."""
     state, progress = following.state, following.progress
     assert state.request is not None, "a session begins with its request"
@@ -102,6 +158,7 @@ def session_of(following: Following, sequence: int, completed: Completed | None)
         reason=completed.reason if completed else None,
         summary=completed.summary if completed else None,
         message=completed.message if completed else None,
+        callback=callback,
     )
 
 

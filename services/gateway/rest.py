@@ -17,12 +17,12 @@ from starlette.routing import Route
 
 from libs.common.errors import BrokerUnavailable, PublishRefused, SequenceUnknown, SessionUnknown
 from libs.common.frames import MAX_RESULT_LIMIT, Completed
+from services.gateway.bookmarks import Bookmarks
 from services.gateway.callers import Caller, TokenRefused, caller_of
 from services.gateway.draining import Draining
 from services.gateway.events import Events
-from services.gateway.filters import filters_of
 from services.gateway.following import SessionExpired
-from services.gateway.idempotency import KeyEnding, KeyReused, check_key, keyed_session
+from services.gateway.idempotency import KeyEnding, KeyReused, keyed_session
 from services.gateway.limits import Limited
 from services.gateway.listing import sessions_of
 from services.gateway.parameters import after_in, key_in, number_in, session_in, wanted_in
@@ -36,11 +36,14 @@ from services.gateway.problems import (
 )
 from services.gateway.reading import Reading, csv_of, ndjson_of
 from services.gateway.representations import CSV, JSON, preferred
-from services.gateway.resources import Created, Session, session_of
+from services.gateway.resources import Created, Session, WebhookSecret, session_of
 from services.gateway.sessions import Sessions, answered
 from services.gateway.settings import GatewaySettings
+from services.gateway.status import Status
 from services.gateway.storage import Storage, trouble_of
 from services.gateway.streaming import Streamed, begun_with, sliced
+from services.gateway.webhooks.status import status_of
+from services.gateway.webhooks.target import receivers_of
 
 MOST_SESSIONS, SESSIONS = 100, 20  # of a page: at most, by default
 VIDEOS = 100  # of a page in JSON, by default
@@ -54,20 +57,25 @@ tracer = trace.get_tracer("services.gateway")
 
 
 class Rest:
-    """The application under `/v1`. Holds no state of its own."""
+    """The application under `/v1`. Holds no state but what saves reading it again."""
 
-    def __init__(self, sessions: Sessions, storage: Storage, settings: GatewaySettings) -> None:
+    def __init__(
+        self, sessions: Sessions, storage: Storage, settings: GatewaySettings, status: Status | None = None
+    ) -> None:
         self.sessions, self.storage = sessions, storage
         self.settings = settings
         self.draining = Draining()
+        self.bookmarks = Bookmarks()
         events = Events(sessions, storage, settings, self.draining)
         one = "/sessions/{session_id}"
         self.app = Starlette(
             routes=[
                 _route("/sessions", GET=self.list, POST=self.begin),
                 _route(one, GET=self.show, DELETE=self.cancel),
+                _route("/webhook-secret", GET=self.webhook_secret),
                 Route(f"{one}/videos", self.videos, methods=["GET"]),
                 Route(f"{one}/events", events.answer, methods=["GET"]),
+                *([] if status is None else [Route("/status", status.answer, methods=["GET"])]),
             ],
             exception_handlers={
                 Problem: answer_problem,
@@ -90,36 +98,34 @@ class Rest:
             detail = "this gateway is about to stop; ask again, at another one"
             raise Problem(503, "draining", detail, retry_after_s=ELSEWHERE_S)
         caller, key = caller_of(request.scope), key_in(request)
-        wanted = await wanted_in(request, self.settings.site_url)
+        wanted = await wanted_in(request, self.settings.site_url, receivers_of(self.settings))
         keyed = keyed_session(caller, key) if key else None
         with tracer.start_as_current_span("POST /v1/sessions", kind=SpanKind.SERVER) as span:
-            if keyed:
-                async with answered():
-                    await check_key(self.sessions.session_log, keyed)
-            begun = await self.sessions.begin(
-                wanted.search_query or "",
-                wanted.result_limit,
-                url=wanted.url,
-                filters=filters_of(wanted.filters),
-                scope=wanted.scope,
-                caller=caller,
-                keyed=keyed,
-            )
+            begun = await self.sessions.begin(wanted, caller=caller, keyed=keyed)
             span.set_attribute("pinstream.session", begun.session)
         headers = {"Location": f"{request.scope['root_path']}/sessions/{begun.session}"}
         if keyed:
             headers["Idempotency-Replayed"] = str(begun.again).lower()
-        return _json(Created(session_id=begun.session, sequence=begun.sequence), 201, headers)
+        created = Created(session_id=begun.session, sequence=begun.sequence, webhook_secret=begun.webhook_secret)
+        return _json(created, 201, headers)
+
+    async def webhook_secret(self, request: Request) -> Response:
+        """`GET /webhook-secret`: one's own."""
+        owner, known = caller_of(request.scope).owner, self.sessions.webhook_secrets
+        if not owner or known is None:
+            detail = "who has no name has no secret; the answer that begins a session with webhooks has one for it"
+            raise Problem(403, "nameless", detail)
+        return _json(WebhookSecret(webhook_secret=known.shown(owner)))
 
     async def list(self, request: Request) -> Response:
         """`GET /sessions`: one's own."""
         caller = caller_of(request.scope)
         after, limit = after_in(request), number_in(request, "limit", SESSIONS, 1, MOST_SESSIONS)
-        if not caller.owner:
+        if not caller.listed_as:
             detail = "who has no name has no sessions of their own; ask for each by its id"
             raise Problem(403, "nameless", detail)
         async with answered():
-            page = await sessions_of(self.sessions.session_log, caller.owner, after, limit)
+            page = await sessions_of(self.sessions.session_log, caller, after, limit)
         headers = {} if page.next_after is None else _next(request, page.next_after)
         return _json(page, 200, headers)
 
@@ -139,11 +145,13 @@ class Rest:
         following = await self.sessions.opened(session, 0, caller)
         sequence, completed = 0, None
         async with aclosing(following.stored()) as steps:
-            async for frame, _ in steps:
+            async for frame, *_ in steps:
                 sequence = sequence or following.state.sequence
                 if isinstance(frame, Completed):
                     completed = frame
-        return session_of(following, sequence, completed)
+        request = following.state.request
+        callback = None if request is None else await status_of(self.sessions.session_log.bus, session, request)
+        return session_of(following, sequence, completed, callback)
 
     async def videos(self, request: Request) -> Response:
         """`GET /sessions/{session_id}/videos`"""
@@ -154,6 +162,7 @@ class Rest:
         following = await self.sessions.opened(session, after, caller_of(request.scope))
         reading = Reading(following, limit, wait_s, self.draining.over)
         if kind == JSON:
+            following.state = self.bookmarks.take(session, after) or following.state
             return await self._page(request, reading)
         lines = csv_of(reading) if kind == CSV else ndjson_of(reading)
         try:
@@ -182,6 +191,8 @@ class Rest:
             "next_after": next_after,
             "completed": reading.completed,
         }
+        if not reading.completed:
+            self.bookmarks.keep(reading.following.session, next_after, reading.following.state)
         body = msgspec.json.encode(page)
         headers = {"Vary": "Accept", "Content-Length": str(len(body))}
         if not reading.completed:

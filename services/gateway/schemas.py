@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from libs.common.frames import MAX_QUERY_CHARS, MAX_RESULT_LIMIT
+from libs.common.frames import MAX_CALLBACK_CHARS, MAX_QUERY_CHARS, MAX_RESULT_LIMIT
 from libs.common.source import MAX_URL_CHARS
 from libs.common.subjects import TOKEN
 from services.gateway.filters import MOST_HEIGHT, SCOPE
@@ -27,6 +27,7 @@ _LIMITS: dict[str, dict[str, Schema]] = {
         "url": {"maxLength": MAX_URL_CHARS},
         "result_limit": {"minimum": 1, "maximum": MAX_RESULT_LIMIT},
         "scope": {"pattern": f"^{SCOPE.pattern}$"},
+        "callback_url": {"maxLength": MAX_CALLBACK_CHARS, "format": "uri"},
     },
     "FilterParameters": {
         "min_duration_s": {"minimum": 0},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,9 +12,10 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from libs.common import subjects
-from libs.common.frames import AnyFrame, Completed, VideoFrame, encode_frame
-from libs.common.telemetry import extract, message_span
+from libs.common import metrics, subjects
+from libs.common.frames import AnyFrame, Completed, ErrorFrame, VideoFrame, encode_frame
+from libs.common.telemetry import extract, processed
+from services.gateway.following import Step
 
 log = structlog.get_logger()
 tracer = trace.get_tracer("services.gateway")
@@ -32,6 +34,8 @@ class Sender:
     async def send(self, frame: AnyFrame) -> None:
         """Returns when the client has room for the next one. Raises WebSocketDisconnect or RuntimeError."""
         await self.send_text(encode_frame(frame))
+        if isinstance(frame, ErrorFrame):
+            metrics.gateway_refusals.add(1, {"protocol": "websocket", "code": frame.code})
 
     async def send_text(self, text: str) -> None:
         """Likewise."""
@@ -53,6 +57,7 @@ class Sender:
         if self.closing:
             return
         self.closing = True
+        metrics.gateway_closes.add(1, {"code": str(int(code))})
         try:
             await self.websocket.close(code, reason)
         except (WebSocketDisconnect, RuntimeError) as error:
@@ -60,16 +65,28 @@ class Sender:
 
 
 @asynccontextmanager
-async def traced(frame: AnyFrame, headers: dict[str, str]) -> AsyncIterator[None]:
-    """A span around the sending of a frame, where the record that it comes from is recorded in the trace."""
-    context = extract(headers)
+async def delivered(step: Step, protocol: str) -> AsyncIterator[None]:
+    """Around the sending of a frame: measures how long a video took since its capture, and traces it.
+
+    There is a span where the record that the frame comes from is recorded in the trace.
+    """
+    async with _traced(step):
+        yield
+    if step.captured_at is not None:
+        metrics.delivery.record(max(0.0, time.time() - step.captured_at), {"protocol": protocol})
+
+
+@asynccontextmanager
+async def _traced(step: Step) -> AsyncIterator[None]:
+    frame, context = step.frame, extract(step.headers)
     sampled = trace.get_current_span(context).get_span_context().trace_flags.sampled
     if not sampled or not isinstance(frame, VideoFrame | Completed):
         yield
         return
+    session = {"messaging.message.conversation_id": frame.session_id}
     kind = "video" if isinstance(frame, VideoFrame) else "completed"
     with (
-        message_span("receive", subjects.RECORD_TEMPLATE, SpanKind.CONSUMER, context),
+        processed(subjects.RECORD_TEMPLATE, subjects.RESULTS, context, attributes=session),
         tracer.start_as_current_span(f"send frame {kind}", kind=SpanKind.SERVER),
     ):
         yield

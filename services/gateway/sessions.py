@@ -10,15 +10,14 @@ from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 import structlog
-from opentelemetry.trace import SpanKind
 
-from libs.common import subjects
+from libs.common import metrics, subjects
 from libs.common.closing import Ending, close, purge
 from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SessionUnknown
+from libs.common.frames import InitiateParameters
 from libs.common.messages import (
     CancelRecord,
     CrawledRecord,
-    Filters,
     OwnedRecord,
     Reason,
     RequestRecord,
@@ -26,11 +25,16 @@ from libs.common.messages import (
     encode,
 )
 from libs.common.session_log import SessionLog
-from libs.common.telemetry import inject, message_span
+from libs.common.tally import Tally
+from libs.common.telemetry import inject, sent
 from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
+from services.gateway.filters import filters_of
+from services.gateway.first_videos import FirstVideos
 from services.gateway.following import CHECK_S, Following, may_follow
-from services.gateway.idempotency import KeyReused, same_search
+from services.gateway.idempotency import KeyReused, begun_before, same_search
 from services.gateway.limits import Limited, Limits
+from services.gateway.webhooks.queue import WebhookQueue
+from services.gateway.webhooks.signing import Secrets
 
 PATIENCE_S = 5.0  # a client waits for the answer; after this it is told to come back
 
@@ -38,11 +42,15 @@ log = structlog.get_logger()
 
 
 class Begun(NamedTuple):
-    """A session that exists; `sequence` is its request's place in the log, `again`: it was there before."""
+    """A session that exists; `sequence` is its request's place in the log, `again`: it was there before.
+
+    `webhook_secret` is what its webhooks are signed with, if it has some and its caller no name.
+    """
 
     session: str
     sequence: int
     again: bool = False
+    webhook_secret: str | None = None
 
 
 @asynccontextmanager
@@ -59,71 +67,101 @@ class Sessions:
     """Begins, cancels and follows sessions."""
 
     def __init__(
-        self, session_log: SessionLog, deadline_s: float, check_s: float = CHECK_S, limits: Limits | None = None
+        self,
+        session_log: SessionLog,
+        deadline_s: float,
+        check_s: float = CHECK_S,
+        limits: Limits | None = None,
+        *,
+        webhooks: WebhookQueue | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self.limits = limits
+        self.webhooks = webhooks or WebhookQueue(session_log.bus)
+        self.webhook_secrets = secrets
         self.session_log = session_log
+        self.first_videos = FirstVideos(session_log)
+        metrics.at_zero(metrics.sessions_begun, source=("search", "url"))
+        metrics.at_zero(metrics.open_sockets, protocol=("websocket", "events", "firebase"))
         self.deadline_s = deadline_s
         self.check_s = check_s
+        self.tally = Tally()  # of those begun
 
-    async def begin(
-        self,
-        query: str,
-        result_limit: int,
-        *,
-        url: str | None = None,
-        filters: Filters | None = None,
-        scope: str | None = None,
-        caller: Caller = ANONYMOUS,
-        keyed: str | None = None,
-    ) -> Begun:
-        """Writes the request to the log, then hands it to the crawlers; with a `url` the query is empty.
+    async def begin(self, wanted: InitiateParameters, *, caller: Caller = ANONYMOUS, keyed: str | None = None) -> Begun:
+        """Writes the request that `wanted`, which has been checked, asks for to the log; hands it to the crawlers.
 
         `keyed` is an id that is its caller's for this one request (`idempotency.py`): a session of it is begun once,
         however often it is asked for. Raises TokenRefused where the caller is not admitted, Limited where it has too
-        many sessions, BrokerUnavailable, StreamFull, or KeyReused where that id is another's.
+        many sessions, BrokerUnavailable, StreamFull, KeyReused where that id is another's, or KeyEnding.
         """
+        asked_at = time.monotonic()
         if not caller.admitted:
             raise TokenRefused
-        if self.limits is not None and not (keyed and await self._begun(keyed)):
-            self.limits.session(caller)
+        if not (keyed and await self._begun_before(keyed)):
+            if self.limits is not None:
+                self.limits.session(caller)
+            if wanted.callback_url is not None:
+                async with answered():
+                    await self.webhooks.check(caller)
         session = keyed or secrets.token_hex(16)
         request = SearchRequest(
             session=session,
-            query=query.strip(),
-            result_limit=result_limit,
+            query=(wanted.search_query or "").strip(),
+            result_limit=wanted.result_limit,
             requested_at=time.time(),
             deadline_s=self.deadline_s,
-            filters=filters,
-            scope=None if scope is None else caller.scope(scope),
-            url=url.strip() if url else None,
+            filters=filters_of(wanted.filters),
+            scope=None if wanted.scope is None else caller.scope(wanted.scope),
+            url=wanted.url.strip() if wanted.url else None,
         )
         sequence, again = 0, False
+        if not keyed:
+            self.first_videos.asked(session, asked_at)
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                record = RequestRecord(request=request, owner=caller.owner, place=caller.place)
-                sequence, again = await self._written(session, record)
-                if again and keyed and await self.session_log.get(session, subjects.CRAWLED) is not None:
-                    return Begun(session, sequence, again)
-                if self.limits is not None:
-                    await self.limits.confirm(caller, sequence)
-                await self._list(session, caller.owner)
-                with message_span("send", subjects.SEARCH_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
-                    await self.session_log.bus.publish(
-                        subjects.search(session), encode(request), headers=inject(), patience_s=PATIENCE_S
+            with self.tally.working(Limited, KeyReused):
+                async with asyncio.timeout(PATIENCE_S):
+                    record = RequestRecord(
+                        request=request, owner=caller.owner, place=caller.place, callback_url=wanted.callback_url
                     )
+                    sequence, again = await self._written(session, record)
+                    begun = Begun(session, sequence, again, self.secret_of(record))
+                    if again and keyed and await self.session_log.get(session, subjects.CRAWLED) is not None:
+                        await self._post(session, record, caller)
+                        return begun
+                    if self.limits is not None:
+                        await self.limits.confirm(caller, sequence)
+                    await self._list(session, caller.listed_as)
+                    await self._post(session, record, caller)
+                    subject, body = subjects.search(session), encode(request)
+                    with sent(subjects.SEARCH_TEMPLATE, subject, len(body)), suppress(AlreadyExists):
+                        await self.session_log.bus.publish(subject, body, headers=inject(), patience_s=PATIENCE_S)
         except (BrokerUnavailable, PublishRefused, Limited, TimeoutError) as error:
             if sequence and not keyed:  # what has a key is asked for again
                 await self._never_began(session)
             if isinstance(error, TimeoutError):
                 raise BrokerUnavailable(f"nothing was stored within {PATIENCE_S:g} s") from error
             raise
-        log.info("session begun", session=session, query=request.query, url=request.url, result_limit=result_limit)
-        return Begun(session, sequence, again)
+        if not again:
+            metrics.sessions_begun.add(1, {"source": "url" if request.url else "search"})
+        log.info(
+            "session begun", session=session, query=request.query, url=request.url, result_limit=request.result_limit
+        )
+        return begun
 
-    async def _begun(self, session: str) -> bool:
+    def secret_of(self, record: RequestRecord) -> str | None:
+        """What the webhooks of a session are signed with; None where it has none, or those of a caller with a name."""
+        if record.callback_url is None or record.owner or self.webhook_secrets is None:
+            return None
+        return self.webhook_secrets.shown("", record.request.session)
+
+    async def _post(self, session: str, record: RequestRecord, caller: Caller) -> None:
+        """Has the results posted; before the crawl is asked for, so that one that is over has been posted, too."""
+        if record.callback_url is not None:
+            await self.webhooks.put(session, caller, PATIENCE_S)
+
+    async def _begun_before(self, session: str) -> bool:
         async with answered():
-            return await self.session_log.get(session, subjects.REQUEST) is not None
+            return await begun_before(self.session_log, session)
 
     async def _written(self, session: str, record: RequestRecord) -> tuple[int, bool]:
         try:
@@ -132,12 +170,14 @@ class Sessions:
             there = await self.session_log.get(session, subjects.REQUEST)
             if there is None or not isinstance(there.message, RequestRecord):
                 raise BrokerUnavailable("the request was stored and cannot be read yet") from None
-            if not same_search(there.message.request, record.request):
+            if not same_search(there.message.request, record.request) or (
+                there.message.callback_url != record.callback_url
+            ):
                 raise KeyReused from None
             return there.sequence, True
 
     async def _list(self, session: str, owner: str) -> None:
-        """Enters a session into the list of its owner's; who has no name has none."""
+        """Enters a session into the list of that name, if there is one."""
         if owner:
             body = encode(OwnedRecord(session=session))
             with suppress(AlreadyExists):
@@ -150,6 +190,7 @@ class Sessions:
         record = CrawledRecord(reason=Reason.FAILED, items=0, message="the request could not be handed on")
         try:
             await self.session_log.create(session, subjects.CRAWLED, record, patience_s=0)
+            metrics.sessions_ended.add(1, {"reason": str(record.reason)})
         except (BrokerUnavailable, PublishRefused) as error:
             log.warning("a session is left to its deadline", session=session, error=str(error))
 

@@ -7,11 +7,11 @@ from typing import Annotated
 from msgspec import Meta
 
 from libs.common.settings import Port
-from services.gateway.limit_settings import LimitSettings
+from services.gateway.webhook_settings import WebhookSettings
 
 
-class GatewaySettings(LimitSettings, frozen=True, kw_only=True):
-    """Beside the common ones; HEALTH_HOST and HEALTH_PORT do not apply: the endpoints are on the gateway's own port."""
+class GatewaySettings(WebhookSettings, frozen=True, kw_only=True):
+    """Beside the common ones; /healthz and /readyz are on the gateway's own port too, /metrics at HEALTH_PORT alone."""
 
     gateway_host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
     gateway_port: Annotated[Port, Meta(description="port to listen on; 0 for a free one")] = 8080
@@ -36,6 +36,10 @@ class GatewaySettings(LimitSettings, frozen=True, kw_only=True):
     storage_check_s: Annotated[
         float, Meta(gt=0, description="how often it is looked whether the broker stores records, while it may not")
     ] = 2.0
+
+    measure_s: Annotated[
+        float, Meta(gt=0, description="how often queues, streams and the site's pace are read for the metrics")
+    ] = 5.0
 
     @property
     def listens_on(self) -> str:

@@ -10,22 +10,24 @@ import re
 import secrets
 from hashlib import sha256
 
+import msgspec
 from msgspec.structs import replace
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from libs.common import subjects
 from libs.common.bus import Bus, Fence
 from libs.common.errors import BrokerUnavailable, Fenced, MalformedMessage, PublishRefused
-from libs.common.frames import ErrorCode, ErrorFrame, encode_frame
+from libs.common.frames import ErrorCode
 from libs.common.messages import Ticket, decode, encode
 from libs.common.streams import TICKET_S
 from services.gateway.callers import Caller, TokenRefused, caller_of
+from services.gateway.problems import COME_BACK_S, Problem
+from services.gateway.resources import Issued
 
 TICKET = re.compile(r"pst_[A-Za-z0-9_-]{43}")
 PATIENCE_S = 5.0
-AGAIN_S = 5
 
 
 def _subject(text: str) -> str:
@@ -75,9 +77,9 @@ def ticket_routes(tickets: Tickets) -> list[Route]:
         try:
             ticket = await tickets.issue(caller_of(request.scope))
         except (BrokerUnavailable, PublishRefused):
-            refusal = ErrorFrame(code=ErrorCode.UNAVAILABLE, message="no ticket can be had now", retry_after_s=AGAIN_S)
-            return Response(encode_frame(refusal), 503, {"Retry-After": str(AGAIN_S)}, "application/json")
-        answer = {"ticket": ticket, "expires_in_s": TICKET_S}
-        return JSONResponse(answer, status_code=201, headers={"Cache-Control": "no-store"})
+            problem = Problem(503, ErrorCode.UNAVAILABLE, "no ticket can be had now", retry_after_s=COME_BACK_S)
+            return problem.answer(request)
+        body = msgspec.json.encode(Issued(ticket=ticket, expires_in_s=round(TICKET_S)))
+        return Response(body, 201, {"Cache-Control": "no-store"}, "application/json")
 
     return [Route("/v1/tickets", issue, methods=["POST"])]

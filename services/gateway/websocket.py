@@ -6,6 +6,7 @@ import asyncio
 
 from starlette.websockets import WebSocket
 
+from libs.common import metrics
 from libs.common.frames import SUBPROTOCOL, CloseCode
 from services.gateway.connection import Connection
 from services.gateway.refusals import spoken
@@ -14,6 +15,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage
 
 ELSEWHERE = "draining; resume elsewhere"
+WEBSOCKET = {"protocol": "websocket"}
 
 
 class WebSocketEndpoint:
@@ -41,9 +43,11 @@ class WebSocketEndpoint:
             await connection.sender.close(CloseCode.DRAINING, ELSEWHERE)
             return
         self.connections.add(connection)
+        metrics.open_sockets.add(1, WEBSOCKET)
         try:
             await connection.serve()
         finally:
+            metrics.open_sockets.add(-1, WEBSOCKET)
             self.connections.discard(connection)
 
     async def drain(self) -> None:

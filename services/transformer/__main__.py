@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 from libs.common import subjects
+from libs.common.announce import announced
 from libs.common.bus import connect
 from libs.common.cancelled import Cancelled
 from libs.common.handling import SUSPECT_FROM, Handling
@@ -44,7 +45,8 @@ async def serve(settings: TransformerSettings, stop: asyncio.Event) -> None:
                 "items": lambda: items.alive,
                 "suspects": lambda: suspects.alive,
             }
-            async with health_server(settings, HEALTH_PORT, checks):
+            told = announced(bus, subjects.TRANSFORMER, settings, stop, checks, items.endpoint, suspects.endpoint)
+            async with told, health_server(settings, HEALTH_PORT, checks):
                 await run_loops(stop, settings.drain_timeout_s, items, suspects)
 
 

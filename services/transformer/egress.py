@@ -10,6 +10,7 @@ from urllib.parse import urljoin
 
 import httpx2
 
+from libs.common.hosts import Hosts
 from services.transformer.settings import TransformerSettings
 
 USER_AGENT = "Mozilla/5.0 (compatible; pinstream/0.1)"
@@ -23,19 +24,13 @@ class Allowed:
     """The hosts that media may be on: `pinimg.com` is a suffix, `127.0.0.1:8800` is exact."""
 
     def __init__(self, hosts: Iterable[str]) -> None:
-        entries = [host.lower().lstrip(".") for host in hosts]
-        self._exact = {entry for entry in entries if re.search(r":\d+$", entry)}
-        self._suffixes = [entry for entry in entries if entry not in self._exact]
+        self._hosts = Hosts(hosts)
 
     def __contains__(self, url: object) -> bool:
         parsed = parse(str(url))
         if parsed is None or parsed.userinfo:
             return False
-        host = parsed.host.lower().rstrip(".")
-        named = f"[{host}]" if ":" in host else host
-        if f"{named}:{parsed.port or _DEFAULT_PORTS[parsed.scheme]}" in self._exact:
-            return True
-        return any(host == suffix or host.endswith(f".{suffix}") for suffix in self._suffixes)
+        return self._hosts.has(parsed.host, parsed.port or _DEFAULT_PORTS[parsed.scheme])
 
 
 @lru_cache(maxsize=4096)

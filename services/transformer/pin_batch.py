@@ -6,7 +6,10 @@ import asyncio
 from urllib.parse import urlsplit
 
 import structlog
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext
 
+from libs.common.telemetry import batched
 from services.transformer.address import media_in
 from services.transformer.settings import TransformerSettings
 from services.transformer.site import NotAsked, Site, SiteRefused
@@ -29,12 +32,15 @@ class PinBatch:
         self._url = _origin(settings.site_url) + PATH
         self._asked: dict[str, asyncio.Future[Media]] = {}
         self._asking: asyncio.Task[None] | None = None
+        self._spans: dict[str, SpanContext] = {}  # by pin, where who asks for it is traced
 
     async def media(self, pin: str) -> Media:
         """What the site says of `pin`, and perhaps of others. Raises NotAsked."""
         told = self._asked.get(pin)
         if told is None:
             told = self._asked[pin] = asyncio.get_running_loop().create_future()
+        if (span := trace.get_current_span()).is_recording():
+            self._spans[pin] = span.get_span_context()
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask_all(), name="ask for pins")
         try:
@@ -42,6 +48,7 @@ class PinBatch:
         finally:
             if self._asked.get(pin) is told:  # nobody waits for it any more: there is one caller a pin
                 del self._asked[pin]
+            self._spans.pop(pin, None)
 
     async def close(self) -> None:
         """Ends what is under way."""
@@ -53,7 +60,9 @@ class PinBatch:
         while self._asked:
             batch = {pin: self._asked.pop(pin) for pin in list(self._asked)[:MOST_PINS]}
             try:
-                text = await self._answer(list(batch))
+                spans = [self._spans[pin] for pin in batch if pin in self._spans]
+                with batched("ask for pins", spans, **{"pinstream.pins": len(batch)}):
+                    text = await self._answer(list(batch))
                 media = media_in(text)
             except NotAsked as error:
                 log.warning("pins_not_asked", pins=len(batch), reason=str(error))

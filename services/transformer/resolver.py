@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from opentelemetry import trace
 
+from libs.common import metrics
 from libs.common.bus import Bus
 from libs.common.messages import Alternative, DirectMedia, Kind, RawMedia, Variant
 from services.transformer import egress, links
@@ -74,9 +75,12 @@ class Resolver:
         Never raises for what the CDN or the site does: a fault there gives the best candidate, `verified: false`.
         """
         if not trace.get_current_span().is_recording():
-            return (await self._resolve(raw))[0]
+            direct, outcome, fresh = await self._resolve(raw)
+            _count(direct, remembered=outcome is not None and not fresh)
+            return direct
         with tracer.start_as_current_span("resolve") as span:
             direct, outcome, fresh = await self._resolve(raw)
+            _count(direct, remembered=outcome is not None and not fresh)
             span.set_attribute("kind", direct.video.kind if direct.video else f"unavailable: {direct.unavailable}")
             span.set_attribute("stage", outcome.stage if outcome else -1)
             span.set_attribute("requests", outcome.requests if outcome and fresh else 0)
@@ -189,3 +193,13 @@ class Resolver:
             seen=frozenset(item.url for item in attempt.variants),
             forget_at=None if settled else time.monotonic() + self._settings.unsettled_ttl_s,
         )
+
+
+def _count(direct: DirectMedia, *, remembered: bool) -> None:
+    video = direct.video
+    labels = {
+        "kind": video.kind if video else "none",
+        "verified": "yes" if video and video.verified else "no",
+        "remembered": "yes" if remembered else "no",
+    }
+    metrics.verifications.add(1, labels)

@@ -15,6 +15,7 @@ from libs.common.bus import Bus
 from libs.common.errors import PinstreamError
 from libs.common.lane import Lane, Shared
 from libs.common.pace import Rate
+from libs.common.site_metrics import asked
 from services.transformer.egress import REDIRECTS
 from services.transformer.settings import TransformerSettings
 from services.transformer.verify import Tally
@@ -102,8 +103,10 @@ class Site:
         for _ in range(4):
             await self._turn()
             tally.requests += 1
-            async with asyncio.timeout(self._settings.request_timeout_s * 2):
-                response = await self._read(url, params, headers)
+            with asked("pins") as request:
+                async with asyncio.timeout(self._settings.request_timeout_s * 2):
+                    response = await self._read(url, params, headers)
+                request.status = response.status_code
             await self._note_refusal(response)
             target = urljoin(url, response.headers.get("location", ""))
             if response.status_code not in REDIRECTS or urlsplit(target)[:2] != urlsplit(url)[:2]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from opentelemetry.trace import SpanKind
-
 from libs.common import subjects
 from libs.common.bus import Bus
 from libs.common.cancelled import Cancelled
 from libs.common.delivery import Delivery
 from libs.common.errors import AlreadyExists, MalformedMessage
 from libs.common.messages import DirectMedia, RawMedia, decode, encode
-from libs.common.telemetry import hop_span, inject
+from libs.common.telemetry import inject, sent_if_recorded
 
 Resolve = Callable[[RawMedia], Awaitable[DirectMedia]]
 
@@ -43,6 +41,6 @@ class Transform:
         await self._publish(DirectMedia(session=session, item=item, unavailable=f"failed: {why}"[:200]))
 
     async def _publish(self, direct: DirectMedia) -> None:
-        with hop_span("send", subjects.DIRECT_TEMPLATE, SpanKind.PRODUCER), suppress(AlreadyExists):
-            subject = subjects.direct(direct.session, direct.item)
-            await self.bus.publish(subject, encode(direct), headers=inject())
+        subject, body = subjects.direct(direct.session, direct.item), encode(direct)
+        with sent_if_recorded(subjects.DIRECT_TEMPLATE, subject, len(body)), suppress(AlreadyExists):
+            await self.bus.publish(subject, body, headers=inject())

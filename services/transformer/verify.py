@@ -18,6 +18,7 @@ from typing import TypeVar
 import httpx2
 import structlog
 
+from libs.common.site_metrics import asked
 from services.transformer.address import suffix
 from services.transformer.egress import REDIRECTS, Allowed, parse, same_host_target
 from services.transformer.patience import Host, Unanswered, patiently
@@ -220,9 +221,11 @@ class Prober:
             tally.requests += 1
             started = time.monotonic()
             try:
-                async with asyncio.timeout(self._settings.request_timeout_s):
-                    async with self._client.stream(method, target, headers=headers) as response:
-                        body = await _read(response, max(most, DRAINED_BYTES))
+                with asked("cdn") as request:
+                    async with asyncio.timeout(self._settings.request_timeout_s):
+                        async with self._client.stream(method, target, headers=headers) as response:
+                            request.status = response.status_code
+                            body = await _read(response, max(most, DRAINED_BYTES))
             finally:
                 host.note_time(time.monotonic() - started)
         return _Reply(url, method, response.status_code, response.headers, body)

@@ -1,4 +1,4 @@
-"""Firebase's genuine clients, each kind in an environment of its own that is made, by hash, when first asked for."""
+"""Genuine clients, each kind in an environment of its own that is made, by hash, when first asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-NODE, PYTHON = HERE / "node", HERE / "python"
+NODE, PYTHON, WEBHOOKS = HERE / "node", HERE / "python", HERE / "webhooks"
 VENVS = Path(sys.prefix) / "clients"
 LEAST_NODE = 18
 INSTALL_S = 900
@@ -23,16 +23,26 @@ INSTALL_S = 900
 @cache
 def node() -> str:
     """The program `node`, with npm's `firebase` and `firebase-admin` beside it; skips where they cannot be had."""
+    return _node(NODE)
+
+
+@cache
+def webhook_node() -> str:
+    """Likewise with `standardwebhooks`, in WEBHOOKS."""
+    return _node(WEBHOOKS)
+
+
+def _node(folder: Path) -> str:
     program, npm = shutil.which("node"), shutil.which("npm")
     if program is None or npm is None:
         pytest.skip("Node.js and npm are not installed; scripts/install does it where apt is")
     version = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout.strip()
     if int(version.removeprefix("v").split(".")[0]) < LEAST_NODE:
-        pytest.skip(f"Node.js {version} is too old for Firebase's SDKs; {LEAST_NODE} or newer is needed")
+        pytest.skip(f"Node.js {version} is too old; {LEAST_NODE} or newer is needed")
     quiet = ["--no-progress", "--no-fund", "--no-audit", "--loglevel=error"]
     command = [npm, "ci", "--ignore-scripts", "--omit=optional", *quiet]
-    modules = NODE / "node_modules"
-    _once(modules / ".installed", NODE / "package-lock.json", lambda: _run(command, NODE), "npm")
+    modules = folder / "node_modules"
+    _once(modules / ".installed", folder / "package-lock.json", lambda: _run(command, folder), "npm")
     return program
 
 
@@ -63,7 +73,7 @@ def _once(stamp: Path, lock: Path, install: Callable[[], None], what: str) -> No
             install()
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
-            pytest.skip(f"{what} could not install Firebase's clients: {' '.join(said)}")
+            pytest.skip(f"{what} could not install genuine clients: {' '.join(said)}")
         stamp.write_text(wanted)
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import gzip
+import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from libs.client.client import Client
+from libs.client.local import LocalStack
+from libs.common import subjects
+from libs.common.bus import connect
 from libs.common.health import http_server, listen
+from libs.common.settings import Settings
 from tests.e2e.conftest import Stack
 from tests.wait import wait_until
 
@@ -29,10 +36,15 @@ EDGES = {
     ("transformer", "send media.direct.{session}.{item}"): ("transformer", "process media.raw.{session}.{item}"),
     ("dedup", "process media.direct.{session}.{item}"): ("transformer", "send media.direct.{session}.{item}"),
     ("dedup", "send results.{session}.{record}"): ("dedup", "process media.direct.{session}.{item}"),
-    ("gateway", "receive results.{session}.{record}"): ("dedup", "send results.{session}.{record}"),
-    ("gateway", "send frame video"): ("gateway", "receive results.{session}.{record}"),
-    ("gateway", "send frame completed"): ("gateway", "receive results.{session}.{record}"),
+    ("gateway", "process results.{session}.{record}"): ("dedup", "send results.{session}.{record}"),
+    ("gateway", "send frame video"): ("gateway", "process results.{session}.{record}"),
+    ("gateway", "send frame completed"): ("gateway", "process results.{session}.{record}"),
 }
+
+
+MOST_SPANS = 150  # of a search of 50 videos, so that it can be read
+MOST_NAMES = 20
+KINDS = {"send": SpanMessage.SPAN_KIND_PRODUCER, "process": SpanMessage.SPAN_KIND_CONSUMER}
 
 
 class Collector:
@@ -42,6 +54,7 @@ class Collector:
         self.sock = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.sock.getsockname()[1]}"
         self.spans: dict[str, tuple[str, str, str, str]] = {}  # id: service, name, parent id, trace id
+        self.told: dict[str, SpanMessage] = {}  # by id: all of it
 
     async def take(self, request: Request) -> Response:
         body = await request.body()
@@ -52,6 +65,7 @@ class Collector:
             service = names["service.name"].removeprefix("pinstream-")
             for scope in resource.scope_spans:
                 for span in scope.spans:
+                    self.told[span.span_id.hex()] = span
                     self.spans[span.span_id.hex()] = (
                         service,
                         span.name,
@@ -79,8 +93,8 @@ async def collector() -> AsyncIterator[Collector]:
 
 async def test_one_connected_trace_covers_the_whole_path(stack_of: Stack, collector: Collector) -> None:
     stack = await stack_of(environ={"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url})
-    videos = [video async for video in Client(stack.ws_url).search("jars pins:60 seed:trace", limit=10)]
-    assert len(videos) == 10
+    videos = [video async for video in Client(stack.ws_url).search("jars pins:200 seed:trace", limit=50)]
+    assert len(videos) == 50
     await wait_until(lambda: set(EDGES) <= set(collector.edges()), "every edge of the path was seen")
     edges = collector.edges()
     for child, parent in EDGES.items():
@@ -98,3 +112,54 @@ async def test_one_connected_trace_covers_the_whole_path(stack_of: Stack, collec
         }
 
     await wait_until(lambda: not orphans(), "each span's parent, which its service may send later")
+    in_trace = [span for span in collector.told.values() if span.trace_id.hex() in roots]
+    assert len(in_trace) < MOST_SPANS
+    assert len({span.name for span in in_trace}) < MOST_NAMES
+    assert_as_the_conventions_say(in_trace)
+    await a_failure_is_recorded(stack, collector)
+
+
+def attributes_of(span: SpanMessage) -> dict[str, str]:
+    return {pair.key: pair.value.string_value or str(pair.value.int_value) for pair in span.attributes}
+
+
+def assert_as_the_conventions_say(spans: list[SpanMessage]) -> None:
+    """https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/"""
+    sessions = set()
+    for span in spans:
+        told = attributes_of(span)
+        if not told.get("messaging.system"):
+            assert span.name.split()[0] not in KINDS or "frame" in span.name
+            continue
+        operation, destination = span.name.split(" ", 1)
+        assert span.kind == KINDS[operation], span.name
+        assert (told["messaging.system"], told["messaging.destination.template"]) == ("nats", destination)
+        assert told["messaging.operation.name"] == told["messaging.operation.type"] == operation
+        assert told["messaging.destination.name"]
+        assert "error.type" not in told
+        sessions.add(told["messaging.message.conversation_id"])
+        if operation == "process":
+            [link] = span.links
+            assert link.span_id == span.parent_span_id, "the message's creation context is both"
+        if span.name.startswith("process media"):
+            assert told["messaging.consumer.group.name"] in (subjects.TRANSFORMER, subjects.DEDUP)
+    assert len(sessions) == 1
+
+
+async def a_failure_is_recorded(stack: LocalStack, collector: Collector) -> None:
+    """Though its context says that it need not be."""
+    trace = secrets.token_hex(16)
+    session, parent = secrets.token_hex(16), secrets.token_hex(8)
+    async with connect(Settings(nats_url=stack.nats_url), "test") as bus:
+        headers = {"traceparent": f"00-{trace}-{parent}-00"}
+        await bus.publish(subjects.raw(session, "1-0"), b"no JSON", headers=headers)
+
+    def failed() -> list[SpanMessage]:
+        return [span for span in collector.told.values() if span.trace_id.hex() == trace]
+
+    await wait_until(failed, "what failed was recorded")
+    first = min(failed(), key=lambda span: span.start_time_unix_nano)
+    assert first.name == f"process {subjects.RAW_TEMPLATE}"
+    assert first.status.code == Status.STATUS_CODE_ERROR
+    assert attributes_of(first)["error.type"] == "dead_letter"
+    assert [link.span_id.hex() for link in first.links] == [first.parent_span_id.hex()] == [parent]

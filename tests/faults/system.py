@@ -116,7 +116,7 @@ class System:
         stop = self.stopping[service]
         common: dict[str, Any] = {
             "nats_url": self.urls.get(service, self.url),
-            "health_port": self.ports[service],
+            "health_port": 0 if service == "gateway" else self.ports[service],  # it says how it is at its own port too
             **self.settings.get(service, {}),
         }
         site: dict[str, Any] = {"site_url": self.origin, "media_hosts": (urlsplit(self.origin).netloc,)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -25,6 +25,7 @@ from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage
+from services.gateway.webhooks.signing import Secrets
 from services.gateway.websocket import WebSocketEndpoint
 from tests.integration.access import GuardedGateway
 from tests.integration.gateway_process import give
@@ -33,10 +34,11 @@ ANSWER_S = 10.0
 
 
 class Names:
-    """Takes the tokens that it knows, each of a caller, until it is taken out of `known`."""
+    """Takes the tokens that it knows, each of a caller, until one is revoked."""
 
     def __init__(self, **known: str) -> None:
         self.known = known
+        self._holders: list[tuple[str, Callable[[str], None]]] = []
 
     async def caller_of_token(self, token: str) -> Caller:
         """Its caller."""
@@ -44,9 +46,20 @@ class Names:
             raise TokenRefused
         return Caller(owner=self.known[token])
 
-    def valid(self, caller: Caller) -> bool:
-        """Whether a token of it is still known."""
-        return not caller.owner or caller.owner in self.known.values()
+    @contextmanager
+    def held(self, caller: Caller, on_over: Callable[[str], None]) -> Iterator[None]:
+        """Calls `on_over` when a token of the caller is revoked."""
+        holder = caller.owner, on_over
+        self._holders.append(holder)
+        yield
+        self._holders.remove(holder)
+
+    def revoke(self, token: str) -> None:
+        """It is no longer known."""
+        owner = self.known.pop(token)
+        for held, on_over in list(self._holders):
+            if held == owner:
+                on_over("revoked")
 
 
 class FirebaseGateway:
@@ -55,7 +68,7 @@ class FirebaseGateway:
     def __init__(self, log: SessionLog, authenticator: Authenticator | None, keep_alive_s: float) -> None:
         settings = GatewaySettings(drain_notice_s=0.0, send_timeout_s=1.0, sessions_per_connection=8)
         storage = Storage(log, settings.storage_check_s)
-        self.sessions = Sessions(log, settings.session_deadline_s, check_s=0.2)
+        self.sessions = Sessions(log, settings.session_deadline_s, check_s=0.2, secrets=Secrets([b"k" * 32]))
         self.firebase = FirebaseEndpoint(self.sessions, storage, settings, authenticator, keep_alive_s)
         self.sock = listen("127.0.0.1", 0)
         self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"
@@ -140,9 +153,12 @@ class WireClient:
 
 
 @asynccontextmanager
-async def wire(gateway: FirebaseGateway | GuardedGateway, query: str = "v=5&ns=pinstream") -> AsyncIterator[WireClient]:
+async def wire(
+    gateway: FirebaseGateway | GuardedGateway, query: str = "v=5&ns=pinstream", headers: dict[str, str] | None = None
+) -> AsyncIterator[WireClient]:
     """A client that has been greeted."""
-    async with connect(f"ws://{gateway.address}/.ws?{query}", max_size=None, compression=None) as socket:
+    url = f"ws://{gateway.address}/.ws?{query}"
+    async with connect(url, max_size=None, compression=None, additional_headers=headers) as socket:
         client = WireClient(socket)
         hello = await client.receive()
         assert hello["t"] == "c" and hello["d"]["t"] == "h"

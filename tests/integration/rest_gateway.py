@@ -14,11 +14,15 @@ from libs.common.health import listen
 from libs.common.session_log import SessionLog
 from services.gateway.app import gateway_app
 from services.gateway.callers import SCOPE_KEY, Caller
+from services.gateway.queues import Queues
+from services.gateway.replicas import Replicas
 from services.gateway.rest import Rest
 from services.gateway.server import client_server
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
+from services.gateway.status import Status
 from services.gateway.storage import Storage
+from services.gateway.webhooks.signing import Secrets
 from services.gateway.websocket import WebSocketEndpoint
 
 WANTED = {"search_query": "ceramic glaze", "result_limit": 50}
@@ -40,8 +44,10 @@ class RestGateway:
     def __init__(self, log: SessionLog, **settings: Any) -> None:
         self.settings = GatewaySettings(**settings)
         self.storage = Storage(log, self.settings.storage_check_s)
-        sessions = Sessions(log, self.settings.session_deadline_s)
-        self.rest = Rest(sessions, self.storage, self.settings)
+        sessions = Sessions(log, self.settings.session_deadline_s, secrets=Secrets([b"k" * 32]))
+        replicas = Replicas(log.bus)  # that asks nobody
+        status = Status(self.settings, replicas, Queues(log.bus), self.storage, None)
+        self.rest = Rest(sessions, self.storage, self.settings, status)
         endpoint = WebSocketEndpoint(sessions, self.storage, self.settings)
         self.sock = listen("127.0.0.1", 0)
         self.port = int(self.sock.getsockname()[1])

@@ -297,3 +297,45 @@ async def test_rest_refuses_by_a_problem_document(gateway: GuardedGateway) -> No
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["type"] == "urn:pinstream:unauthorized"
+
+
+async def test_the_documents_say_how_to_come_in_and_whether_a_key_is_needed(log: SessionLog) -> None:
+    for anonymous, needed in (("no", True), ("loopback", False)):
+        async with (
+            guarded(log, anonymous=anonymous) as gateway,
+            httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False) as client,
+        ):
+            openapi = (await client.get("/openapi.json")).json()
+            asyncapi = (await client.get("/asyncapi.json")).json()
+        assert openapi["components"]["securitySchemes"].keys() == {"bearer", "api_key", "ticket"}
+        ways: list[dict[str, list[str]]] = [{"bearer": []}, {"api_key": []}, {"ticket": []}]
+        assert openapi["security"] == (ways if needed else [*ways, {}])
+        assert asyncapi["components"]["securitySchemes"].keys() == {"bearer", "api_key", "ticket", "subprotocol"}
+        assert all(bool(one.get("security")) is needed for one in asyncapi["operations"].values())
+
+
+async def test_who_has_no_name_has_a_list_on_their_own_machine_alone(log: SessionLog) -> None:
+    proxied: dict[str, Any] = {"anonymous": "yes", "trusted_proxies": ("127.0.0.1",)}  # which strangers reach
+    async with guarded(log, anonymous="loopback") as laptop, guarded(log, **proxied) as public:
+        for gateway, status in ((laptop, 200), (public, 403)):
+            async with httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False) as client:
+                begun = (await client.post("/v1/sessions", json={"search_query": "pots"})).json()["session_id"]
+                answer = await client.get("/v1/sessions?limit=100")
+                assert answer.status_code == status
+                if gateway is laptop:
+                    mine = next(one for one in answer.json()["sessions"] if one["session_id"] == begun)
+                    assert (mine["state"], mine["search_query"]) == ("queued", "pots")
+                else:
+                    strangers = begun
+        async with httpx2.AsyncClient(base_url=f"http://{laptop.address}", trust_env=False) as client:
+            listed = (await client.get("/v1/sessions?limit=100")).json()["sessions"]
+            assert strangers not in [one["session_id"] for one in listed]
+
+
+async def test_a_ticket_of_a_gateway_that_needs_no_key_opens_none_that_does(
+    gateway: GuardedGateway, log: SessionLog
+) -> None:
+    async with guarded(log, anonymous="loopback") as laptop:
+        ticket = (await laptop.post("/v1/tickets")).json()["ticket"]
+        async with connect(f"{gateway.url}?ticket={ticket}") as client:
+            assert await refused_with(client) == 4501

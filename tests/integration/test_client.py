@@ -90,6 +90,17 @@ async def test_an_address_is_asked_for_instead_of_a_topic() -> None:
             Client(url).search(topic, url=address)
 
 
+async def test_what_is_found_can_be_posted_too() -> None:
+    async def answer(connection: ServerConnection, operation: dict[str, Any], _n: int) -> None:
+        await send(connection, Accepted(session_id="s", sequence=1, webhook_secret="whsec_x"), completed())
+
+    async with gateway(answer) as (url, got):
+        search = Client(url).search("pots", callback_url="https://receiver.example/")
+        assert [found async for found in search] == []
+    assert got[0]["parameters"]["callback_url"] == "https://receiver.example/"
+    assert search.webhook_secret == "whsec_x"
+
+
 @pytest.mark.parametrize("code", [1001, 1011, 4008, 4012, None])
 async def test_a_lost_connection_is_made_again_and_the_session_resumed(code: int | None) -> None:
     async def answer(connection: ServerConnection, operation: dict[str, Any], n: int) -> None:

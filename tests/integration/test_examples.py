@@ -15,12 +15,14 @@ import pytest
 from playwright.async_api import async_playwright
 
 from libs.common.session_log import SessionLog
+from services.gateway.webhooks.postmen import posting
+from tests.clients.environments import WEBHOOKS, webhook_node
 from tests.integration.answering import VIDEOS, answering
 from tests.integration.rest_gateway import RestGateway, rest_gateway
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
-DOCS = [ROOT / "docs" / name for name in ("websocket.md", "rest.md")]
+DOCS = [ROOT / "docs" / name for name in ("websocket.md", "rest.md", "webhooks.md")]
 ADDRESS = "127.0.0.1:8080"
 PATTERN = re.compile(r"<!-- example: (?P<name>\w+) -->\n```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 EXAMPLES = {match["name"]: match for path in DOCS for match in PATTERN.finditer(path.read_text())}
@@ -29,6 +31,8 @@ EXPECTED = {
     "node": [*LINKS, "completed: limit 3"],
     "python": [*LINKS, "completed: limit 3"],
     "websocat": ['"event":"accepted"', *LINKS, '"event":"completed"'],
+    "webhook_python": [*LINKS, "completed: limit"],
+    "webhook_node": [*LINKS, "completed: limit"],
     "begin": ['"session_id"', '"sequence"'],
     "poll": [*LINKS, '"completed":true'],
     "csv": ["sequence,id,kind,verified,url", *LINKS, '"sequence"'],
@@ -45,15 +49,27 @@ def test_each_example_is_run() -> None:
 
 @pytest.fixture
 async def gateway(log: SessionLog) -> AsyncIterator[RestGateway]:
-    async with rest_gateway(log) as gateway, answering(log):
+    settings = {"webhook_private_hosts": ("127.0.0.1",), "webhook_keys": ("k" * 32,)}
+    stop = asyncio.Event()
+    async with (
+        rest_gateway(log, **settings) as gateway,
+        posting(log, gateway.settings, stop) as webhooks,
+        answering(log),
+    ):
         yield gateway
+        stop.set()
+        await webhooks.drain()
 
 
 async def command(name: str, file: Path) -> list[str]:
     """What runs an example; skips where that is not installed."""
     match name:
-        case "python":
+        case "python" | "webhook_python":
             return [sys.executable, str(file)]
+        case "webhook_node":
+            program = webhook_node()
+            (file.parent / "node_modules").symlink_to(WEBHOOKS / "node_modules")
+            return [program, str(file)]
         case "node":
             node = shutil.which("node") or pytest.skip("node is not installed")
             asked = await asyncio.create_subprocess_exec(node, "--version", stdout=asyncio.subprocess.PIPE)
@@ -73,9 +89,10 @@ def path_with_venv() -> str:
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
-async def test_it_does_what_it_says(gateway: RestGateway, tmp_path: Path, name: str) -> None:
+async def test_it_does_what_it_says(gateway: RestGateway, tmp_path: Path, name: str, unused_port: int) -> None:
     file = tmp_path / "example.mjs"
-    file.write_text(EXAMPLES[name]["code"].replace(ADDRESS, gateway.address))
+    code = EXAMPLES[name]["code"].replace(ADDRESS, gateway.address)
+    file.write_text(code.replace("9000", str(unused_port)))
     process = await asyncio.create_subprocess_exec(
         *await command(name, file),
         cwd=tmp_path,

@@ -17,6 +17,7 @@ from libs.common.messages import ProgressRecord, Reason
 from libs.common.session_log import SessionLog
 from services.gateway.firebase.hashes import hash_of
 from services.gateway.firebase.requests import new_push_id
+from services.gateway.storage import NO_ROOM
 from tests.integration.firebase_gateway import FirebaseGateway, Names, begin, firebase_gateway, give_key
 from tests.integration.gateway_process import finish, give_many
 from tests.wait import wait_until
@@ -146,9 +147,24 @@ async def test_a_stream_whose_token_is_no_longer_good_ends(log: SessionLog, sess
         assert (await http.get(f"/sessions/{session}/status/state.json", headers=bearer)).json() == "queued"
         async with events(http, f"/sessions/{session}.json", auth="secret") as stream:
             assert (await stream.next())[1]["data"]["status"] == {"state": "queued"}
-            del names.known["secret"]
+            names.revoke("secret")
             name, why = await stream.next()
             assert name == "auth_revoked" and isinstance(why, str)
+
+
+async def test_a_stream_tells_of_trouble_with_the_storage(
+    gateway: FirebaseGateway, http: httpx2.AsyncClient, log: SessionLog, session: str
+) -> None:
+    await begin(log, session)
+    storage = gateway.firebase.requests.storage
+    async with events(http, f"/sessions/{session}/status.json") as stream:
+        assert (await stream.next())[1]["data"] == {"state": "queued"}
+        storage._found(NO_ROOM)
+        storage._found(NO_ROOM)
+        waiting = {"state": "waiting", "waiting_for": NO_ROOM}
+        assert await stream.next() == ("patch", {"path": "/", "data": waiting})
+        storage._found(None)
+        assert await stream.next() == ("patch", {"path": "/", "data": {"state": "queued", "waiting_for": None}})
 
 
 async def test_a_gateway_that_stops_ends_its_streams(

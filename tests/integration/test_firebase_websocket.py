@@ -13,9 +13,11 @@ from websockets.exceptions import ConnectionClosed
 from libs.common import subjects
 from libs.common.messages import ProgressRecord, Reason
 from libs.common.session_log import SessionLog
+from services.gateway.callers import ANONYMOUS
 from services.gateway.firebase.hashes import hash_of
-from services.gateway.firebase.requests import new_push_id
+from services.gateway.firebase.requests import new_push_id, session_of
 from services.gateway.firebase.tree import key_of
+from services.gateway.storage import NO_ROOM
 from tests.integration.firebase_gateway import (
     FirebaseGateway,
     Names,
@@ -339,11 +341,72 @@ async def test_tokens_say_whose_sessions_are_seen(log: SessionLog, session: str)
         assert (await client.ask("gauth", cred="bad"))["s"] == "invalid_token"
         assert (await client.ask("gauth"))["s"] == "invalid_token"
         assert (await client.ask("gauth", cred="token-of-mia"))["s"] == "ok"
-        del names.known["token-of-mia"]
+        names.revoke("token-of-mia")
         revoked = await client.data()
         assert (revoked["a"], revoked["b"]["s"]) == ("ac", "expired_token")
         with pytest.raises(ConnectionClosed):
             await client.data()
+
+
+async def test_who_signs_in_later_is_given_what_was_hidden_and_who_signs_out_loses_it(
+    log: SessionLog, session: str
+) -> None:
+    names = Names(a="mia", b="noa")
+    await begin(log, session, owner="mia")
+    path = f"sessions/{session}/status"
+    async with firebase_gateway(log, names) as gateway, wire(gateway) as client:
+        assert await client.listen(f"/{path}") == [pushed(path, None)]
+        assert await client.listen(f"/sessions/{session}/videos", q=BY_KEY, t=5) != []
+        number = await client.send("auth", cred="a")
+        told = [await client.data() for _ in range(3)]
+        assert pushed(path, {"state": "queued"}) in told
+        assert pushed(f"sessions/{session}/videos", None, t=5) in told
+        assert {"r": number, "b": {"s": "ok", "d": {"auth": {"uid": "mia"}}}} in told
+        key = await give_key(log, session, 1)
+        assert (await client.data())["b"]["p"] == f"sessions/{session}/videos/{key}"
+        number = await client.send("unauth")
+        told = [await client.data() for _ in range(3)]
+        assert {"a": "c", "b": {"p": f"/{path}"}} in told
+        assert {"a": "c", "b": {"p": f"/sessions/{session}/videos", "q": BY_KEY}} in told
+        await give_key(log, session, 2)
+        await finish(log, session, 2)
+        names.revoke("a")  # it is no longer what the client acts by
+        assert (await client.ask("s", c={}))["s"] == "ok"  # and nothing came before it
+        assert await client.listen(f"/{path}") == [pushed(path, None)]
+
+
+async def test_what_was_pushed_is_looked_at_as_whoever_signs_in(log: SessionLog) -> None:
+    async with firebase_gateway(log, Names(a="mia", b="noa")) as gateway, wire(gateway) as client:
+        path = f"requests/{new_push_id()}"
+        await client.ask("auth", cred="a")
+        assert (await client.ask("p", p=f"/{path}", d={"search_query": "cats"}))["s"] == "ok"
+        (told,) = await client.listen(f"/{path}/search_query")
+        assert told == pushed(f"{path}/search_query", "cats")
+        await client.send("auth", cred="b")
+        assert await client.data() == pushed(f"{path}/search_query", None)
+
+
+async def test_trouble_with_the_storage_is_told_in_the_status(log: SessionLog, session: str) -> None:
+    await begin(log, session)
+    async with firebase_gateway(log) as gateway, wire(gateway) as client:
+        storage = gateway.firebase.requests.storage
+        path = f"sessions/{session}/status"
+        assert await client.listen(f"/{path}") == [pushed(path, {"state": "queued"})]
+        storage._found(NO_ROOM)
+        storage._found(NO_ROOM)
+        waiting = {"state": "waiting", "waiting_for": NO_ROOM}
+        assert await client.data() == pushed(path, waiting, "m")
+        assert await value_of(client, f"/{path}") == waiting
+        storage._found(None)
+        assert await client.data() == pushed(path, {"state": "queued", "waiting_for": None}, "m")
+        assert await client.ask("n", p=f"/{path}") == {"s": "ok", "d": ""}
+
+
+async def test_a_push_whose_session_is_half_gone_is_refused(client: WireClient, log: SessionLog) -> None:
+    push_id = new_push_id()
+    await give_key(log, session_of(ANONYMOUS, push_id), 1)  # the request is the oldest record, and goes first
+    answer = await client.ask("p", p=f"/requests/{push_id}", d={"search_query": "cats"})
+    assert (answer["s"], "no longer kept" in answer["d"]) == ("permission_denied", True)
 
 
 async def test_a_gateway_without_keys_takes_no_tokens(client: WireClient) -> None:

@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from libs.common import subjects
+from libs.common.bus import Stored
 from libs.common.messages import Board, CrawledRecord, Creator, Kind, Pin, Reason, Video, VideoRecord
 from libs.common.session_log import SessionLog
 from services.gateway.callers import Caller
@@ -393,3 +394,41 @@ async def test_over_the_websocket_a_session_of_anothers_is_not_there_either(gate
     async with connect(f"ws://{gateway.address}/ws", additional_headers={"X-Caller": "ann"}) as client:
         await ask(client, "resume_extraction", session_id=session)
         assert (await receive(client))["event"] == "progress"
+
+
+async def test_a_session_that_is_read_page_by_page_is_read_once(gateway: RestGateway, log: SessionLog) -> None:
+    read, once = 0, log.bus.read
+
+    async def counted(stream: str, pattern: str, sequence: int, batch: int) -> list[Stored]:
+        nonlocal read
+        found = await once(stream, pattern, sequence, batch)
+        read += len(found)
+        return found
+
+    async with http_client(gateway) as client:
+        session = await begin(client, result_limit=1000)
+        sequences = await give_many(log, session, range(600), 0)
+        await finish(log, session, 600)
+        log.bus.read = counted  # type: ignore[method-assign]
+        try:
+            seen, page = [], {"next_after": 0, "completed": False}
+            while not page["completed"]:
+                address = f"/v1/sessions/{session}/videos?limit=100&after={page['next_after']}"
+                page = (await client.get(address)).json()
+                seen += [video["sequence"] for video in page["videos"]]
+        finally:
+            log.bus.read = once  # type: ignore[method-assign]
+        assert seen == sequences
+        assert read < 1500  # 942 were; 3,068 with each page read from the session's start
+
+
+async def test_a_page_is_the_same_at_a_gateway_that_has_no_bookmark(gateway: RestGateway, log: SessionLog) -> None:
+    async with rest_gateway(log) as other, http_client(gateway) as client, http_client(other) as elsewhere:
+        session = await begin(client)
+        sequences = await give_many(log, session, range(6), 0)
+        first = (await client.get(f"/v1/sessions/{session}/videos?limit=2")).json()
+        assert len(gateway.rest.bookmarks) == 1
+        second = f"/v1/sessions/{session}/videos?limit=2&after={first['next_after']}"
+        pages = [(await one.get(second)).json() for one in (client, elsewhere, client)]
+        assert pages[0] == pages[1] == pages[2]
+        assert [video["sequence"] for video in pages[0]["videos"]] == sequences[2:4]

@@ -25,6 +25,15 @@ SESSION = "5e55"
 LAST = "published.last"  # which nobody may
 STREAMS = [str(stream["name"]) for stream in streams(StreamSettings())]
 
+# the durables, and whose work is what they take
+WORKED_ON_BY = {
+    subjects.CRAWLER: "crawler",
+    subjects.TRANSFORMER: "transformer",
+    subjects.DEDUP: "dedup",
+    subjects.DEADLINES: "dedup",
+    subjects.POSTMEN: "gateway",
+    **{name: stage for stage, name in subjects.SUSPECTS_OF.items()},
+}
 # each subject that anything is published to, and who may
 PUBLISHED = {
     subjects.search(SESSION): {"gateway"},
@@ -48,13 +57,20 @@ PUBLISHED = {
     subjects.ticket("digest"): {"gateway"},
     subjects.rate("digest"): {"gateway"},
     subjects.crowd("gateway"): {"gateway"},
+    subjects.webhook("", "place", SESSION): {"gateway"},
+    subjects.callback(SESSION): {"gateway"},
+    subjects.WEBHOOK_KEY: {"gateway"},
+    **{subjects.status(service, "r1"): {service} for service in subjects.SERVICES},
+    **{subjects.stats(service): {"gateway"} for service in subjects.SERVICES},
+    **{subjects.stats(service, "r1"): set() for service in subjects.SERVICES},
     **{
         subjects.suspect(stage, subjects.raw(SESSION, "1-0")): {stage}
         for stage in (subjects.CRAWLER, subjects.TRANSFORMER, subjects.DEDUP)
     },
     **{
         subjects.dead_letter(stage, subjects.raw(SESSION, "1-0")): {user}
-        for stage, user in {"crawler": "crawler", "transformer": "transformer", "dedup": "dedup", "deadlines": "dedup"}.items()
+        for stage, user in WORKED_ON_BY.items()
+        if stage not in subjects.SUSPECTS_OF.values()
     },
     f"{subjects.PUBLIC_RESULTS[:-1]}{SESSION}.video.ab": set(),
     "anything.else": set(),
@@ -81,6 +97,7 @@ OF_STREAMS = {
         subjects.LIMITS: {"gateway"},
         subjects.PACE: {"crawler", "transformer"},
         subjects.SEEN: {"dedup"},
+        subjects.CALLBACKS: {"gateway"},
     },
     "DIRECT.GET": {
         subjects.RESULTS: {"gateway", "crawler", "dedup"},
@@ -89,6 +106,7 @@ OF_STREAMS = {
         subjects.DIRECT: {"gateway"},
         subjects.QUARANTINE: {"gateway"},
         subjects.ACCESS: {"gateway"},
+        subjects.WEBHOOKS: {"gateway"},
     },
     "STREAM.MSG.DELETE": {
         subjects.SEARCHES: {"gateway"},
@@ -97,13 +115,6 @@ OF_STREAMS = {
         subjects.QUARANTINE: {"gateway"},
         subjects.RESULTS: {"gateway", "dedup"},
     },
-}
-WORKED_ON_BY = {
-    subjects.CRAWLER: "crawler",
-    subjects.TRANSFORMER: "transformer",
-    subjects.DEDUP: "dedup",
-    subjects.DEADLINES: "dedup",
-    **{name: stage for stage, name in subjects.SUSPECTS_OF.items()},
 }
 FORBIDDEN = [
     "$JS.API.INFO",
@@ -123,6 +134,12 @@ HEARD = {
     subjects.ALL_CANCELS: {"crawler", "transformer", "dedup"},
     subjects.cancel(SESSION): {"crawler", "transformer", "dedup"},
     **{f"{subjects.inbox_prefix(user)}.x": {user} for user in USERS},
+    **{
+        asked: {service} if subjects.SERVICES[service] in asked else set(subjects.SERVICES)
+        for service in subjects.SERVICES
+        for asked in subjects.asked_of(service, "r1")
+    },
+    subjects.ALL_STATUS: {"gateway"},
     **dict.fromkeys(
         [
             *(">", "*", "$SYS.>", "$JS.>", "_INBOX.>", "results.>", "search.>", "media.>", "media.raw.*.*", "$KV.>"),
@@ -133,7 +150,7 @@ HEARD = {
             subjects.ALL_TICKETS,
             subjects.ALL_RECORDS,
             "$JS.EVENT.ADVISORY.>",
-            "$SRV.>",
+            *("$SRV.>", "$SRV.*", "$SRV.STATS.>", "$SRV.*.*.*"),
         ],
         set(),
     ),

@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("libs/**/*.py"), *ROOT.glob("services/**/*.py")])
-SUBJECT = re.compile(r"\"(search\.(requests|cancel)|media\.(raw|direct|lease)|results\.|\$KV\.|dead\.|quarantine\.)")
+SUBJECT = re.compile(
+    r"\"(search\.(requests|cancel)|media\.(raw|direct|lease)|results\.|\$KV\.|dead\.|quarantine\.|webhooks\.|\$SRV\."
+    r"|replica\.status\.)"
+)
 
 
 def imports(path: Path) -> set[str]:

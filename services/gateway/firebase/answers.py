@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import aclosing
 from typing import Any
 
@@ -12,17 +11,17 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from libs.common.errors import BrokerUnavailable, PinstreamError
+from libs.common.tasks import end
 from services.gateway.firebase.identity import EXPIRED, Identity
 from services.gateway.firebase.tree import Change
 from services.gateway.firebase.watch import Pieces, Watch
 from services.gateway.following import SessionExpired
-from services.gateway.sending import traced
+from services.gateway.sending import delivered
+from services.gateway.storage import Storage
 
 ABORT = "pinstream.abort"  # the ASGI extension that drops a connection with what its client has not read
 JSON = "application/json; charset=utf-8"
 EVENTS = "text/event-stream; charset=utf-8"
-
-CHECK_S = 1.0  # how often it is looked whether what a client came with is still good
 
 log = structlog.get_logger()
 
@@ -51,17 +50,22 @@ class Body:
                 await self._send({"type": "http.response.body", "body": text.encode(), "more_body": more})
         except TimeoutError as error:
             log.warning("client too slow", timeout_s=self.timeout_s)
-            if self._abort is not None:
-                self._abort()
+            self.abort()
             raise Stuck from error
+
+    def abort(self) -> None:
+        """Drops the connection, so that what has come is not taken for the whole."""
+        if self._abort is not None:
+            self._abort()
 
 
 class ValueAnswer:
-    """One value; its first piece is made before the status is sent."""
+    """One value; its first piece is made before the status is sent. It breaks off when its caller may not be here."""
 
-    def __init__(self, first: str, rest: Pieces, headers: dict[str, str], timeout_s: float) -> None:
+    def __init__(self, first: str, rest: Pieces, headers: dict[str, str], identity: Identity, timeout_s: float) -> None:
         self.first, self.rest = first, rest
         self.headers, self.timeout_s = headers, timeout_s
+        self.identity = identity
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's."""
@@ -71,14 +75,16 @@ class ValueAnswer:
                 await body.start(JSON, self.headers)
                 await body.send(self.first)
                 async for piece in rest:
+                    if self.identity.revoked:
+                        body.abort()
+                        return
                     await body.send(piece)
                 await body.send("", more=False)
             except Stuck:
                 return
             except BrokerUnavailable as error:
                 log.warning("an answer is broken off", error=str(error))
-                if body._abort is not None:
-                    body._abort()
+                body.abort()
 
 
 class EventStream:
@@ -92,15 +98,17 @@ class EventStream:
         watch: Watch | None,
         value: Any,
         identity: Identity,
+        storage: Storage,
         over: asyncio.Event,
         keep_alive_s: float,
         timeout_s: float,
     ) -> None:
         self.watch, self.value = watch, value
-        self.identity = identity
+        self.identity, self.storage = identity, storage
         self.over = over
         self.keep_alive_s, self.timeout_s = keep_alive_s, timeout_s
         self._turn = asyncio.Lock()
+        self._given, self._troubled = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's."""
@@ -110,15 +118,17 @@ class EventStream:
         tasks = [
             leaving,
             asyncio.create_task(self._follow(body), name="follow"),
+            asyncio.create_task(self._tell_trouble(body), name="tell of the storage"),
             asyncio.create_task(self._beat(body), name="keep alive"),
+            asyncio.create_task(self._revoked(body), name="revoked"),
             asyncio.create_task(self.over.wait(), name="over"),
         ]
+        self.storage.listen(self._storage_changed)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self.storage.leave(self._storage_changed)
+            await end(*tasks)
         for task in done:
             if (error := task.exception()) is not None and not isinstance(error, Stuck):
                 log.error("a stream is broken off", exc_info=error)
@@ -131,9 +141,10 @@ class EventStream:
         else:
             try:
                 await self._value(body, self.watch)
+                self._given.set()
                 async with aclosing(self.watch.changes()) as told:
-                    async for changes, frame, headers in told:
-                        async with traced(frame, headers):
+                    async for changes, step in told:
+                        async with delivered(step, "firebase"):
                             for change in changes:
                                 await self._change(body, change)
             except SessionExpired as error:
@@ -153,13 +164,25 @@ class EventStream:
         data = {"path": "/" + "/".join(change.path), "data": change.value}
         await self._event(body, "patch" if change.merge else "put", data)
 
+    def _storage_changed(self, _trouble: str | None) -> None:
+        self._troubled.set()
+
+    async def _tell_trouble(self, body: Body) -> None:
+        await self._given.wait()
+        assert self.watch is not None
+        while True:
+            for change in self.watch.troubled():
+                await self._change(body, change)
+            await self._troubled.wait()
+            self._troubled.clear()
+
     async def _beat(self, body: Body) -> None:
-        beat_at = time.monotonic() + self.keep_alive_s
-        while self.identity.revoked() is None:
-            await asyncio.sleep(min(CHECK_S, self.keep_alive_s))
-            if time.monotonic() >= beat_at:
-                await self._event(body, "keep-alive", None)
-                beat_at = time.monotonic() + self.keep_alive_s
+        while True:
+            await asyncio.sleep(self.keep_alive_s)
+            await self._event(body, "keep-alive", None)
+
+    async def _revoked(self, body: Body) -> None:
+        await self.identity.over()
         await self._event(body, "auth_revoked", EXPIRED)
 
     async def _event(self, body: Body, name: str, data: Any) -> None:

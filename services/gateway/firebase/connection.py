@@ -12,13 +12,14 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from libs.common.errors import BrokerUnavailable
+from libs.common.tasks import end
 from services.gateway.callers import TokenRefused, caller_of
 from services.gateway.firebase.hashes import hash_of
 from services.gateway.firebase.identity import APP_CHECK, AUTH, EXPIRED, Authenticator, Identity
 from services.gateway.firebase.listening import Listener, Listeners
-from services.gateway.firebase.query import QueryRefused, query_of
+from services.gateway.firebase.query import Query, QueryRefused, query_of
 from services.gateway.firebase.requests import RequestRefused, Requests, Unavailable
-from services.gateway.firebase.tree import REQUESTS, PermissionDenied, dig, path_of, place_of
+from services.gateway.firebase.tree import REQUESTS, PermissionDenied, Place, dig, path_of, place_of
 from services.gateway.firebase.watch import Watch
 from services.gateway.firebase.wire import BadFrame, Inbox, MessageSender
 from services.gateway.sessions import Sessions
@@ -50,15 +51,14 @@ class Connection:
         requests: Requests,
         settings: GatewaySettings,
         authenticator: Authenticator,
-        check_s: float,
     ) -> None:
         self.websocket = websocket
         self.sessions, self.requests = sessions, requests
         self.identity = Identity(caller_of(websocket.scope), authenticator)
-        self.check_s = check_s
         self.sender = MessageSender(websocket, settings.send_timeout_s)
         self.listeners = Listeners(self.sender, settings.sessions_per_connection)
         self._inbox = Inbox()
+        self._troubled = asyncio.Event()
 
     async def serve(self) -> None:
         """Until the client leaves or is closed."""
@@ -70,18 +70,21 @@ class Connection:
             for work, name in (
                 (self._receive(), "receive"),
                 (self.sender.stuck.wait(), "stuck"),
-                (self._check_tokens(), "check tokens"),
+                (self._revoked(), "revoked"),
+                (self._tell_trouble(), "tell of the storage"),
                 (self.listeners.failed.wait(), "listeners"),
             )
         ]
+        storage = self.requests.storage
+        storage.listen(self._storage_changed)
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            with self.identity:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            storage.leave(self._storage_changed)
+            await end(*tasks)
             await self.listeners.end()
         if self.sender.stuck.is_set():
             await self.sender.close(TRY_AGAIN, "too slow")
@@ -149,16 +152,26 @@ class Connection:
         raise Refused("unknown_action", "that is not done here")
 
     async def _identify(self, action: str, body: dict[str, Any]) -> Any:
-        match action:
-            case "unauth" | "unappeck":
-                self.identity.drop(AUTH if action == "unauth" else APP_CHECK)
-            case "appcheck":
-                await self.identity.take(APP_CHECK, _token(body, "token"))
-            case _:
-                await self.identity.take(AUTH, _token(body, "cred"))
-                owner = self.identity.caller.owner
-                return {"auth": {"uid": owner}} if owner else {}
-        return ""
+        before = self.identity.caller
+        try:
+            match action:
+                case "unauth" | "unappeck":
+                    self.identity.drop(AUTH if action == "unauth" else APP_CHECK)
+                case "appcheck":
+                    await self.identity.take(APP_CHECK, _token(body, "token"))
+                case _:
+                    await self.identity.take(AUTH, _token(body, "cred"))
+                    owner = self.identity.caller.owner
+                    return {"auth": {"uid": owner}} if owner else {}
+            return ""
+        finally:
+            if self.identity.caller != before:
+                await self._caller_changed()
+
+    async def _caller_changed(self) -> None:
+        await self.listeners.caller_changed(lambda listener: self._watch(listener.place, query_of(listener.query)))
+        for listener in self.listeners.at_requests():
+            await self._push_request(listener)
 
     async def _listen(self, number: Any, body: dict[str, Any]) -> None:
         path, tag, hash_ = _path(body), body.get("t"), body.get("h") or ""
@@ -176,7 +189,7 @@ class Connection:
             await self.sender.data({"r": number, "b": {"s": "ok", "d": {}}})
             return
         query.check(place.path)
-        watch = Watch(self.sessions, place, query, self.identity.caller, self.listeners.turn, patient=True)
+        watch = self._watch(place, query)
         self.listeners.start(Listener(path, tag, place, body.get("q")), watch, number, hash_)
 
     async def _get(self, number: Any, body: dict[str, Any]) -> None:
@@ -187,7 +200,7 @@ class Connection:
             await self.sender.data({"r": number, "b": {"s": "ok", "d": dig(value, place.path if place else ())}})
             return
         query.check(place.path)
-        watch = Watch(self.sessions, place, query, self.identity.caller)
+        watch = Watch(self.sessions, place, query, self.identity.caller, self.requests.storage)
         async with self.listeners.reading:
             await self.sender.send_pieces(before, watch.pieces(), "}}}", watch.most_pieces)
 
@@ -197,17 +210,35 @@ class Connection:
         if len(path) != 2 or path[0] != REQUESTS or "h" in body:
             raise PermissionDenied
         value = await self.requests.put(path[1], body.get("d"), self.identity.caller)
-        for listener in self.listeners.at_request(path[1]):
-            assert listener.place is not None
-            await self.listeners.push(listener.path, listener.tag, dig(value, listener.place.path))
+        for listener in self.listeners.at_requests():
+            if listener.place is not None and listener.place.name == path[1]:
+                await self.listeners.push(listener.path, listener.tag, dig(value, listener.place.path))
         return ""
 
-    async def _check_tokens(self) -> None:
-        """Until one of them is no longer good, of which the client is told and then closed: it comes with a new one."""
-        while (kind := self.identity.revoked()) is None:  # noqa: ASYNC110 - a clock ends them
-            await asyncio.sleep(self.check_s)
+    async def _push_request(self, listener: Listener) -> None:
+        assert listener.place is not None
+        value = await self.requests.value(listener.place.name, self.identity.caller)
+        await self.listeners.push(listener.path, listener.tag, dig(value, listener.place.path))
+
+    def _watch(self, place: Place | None, query: Query) -> Watch:
+        assert place is not None
+        caller, storage = self.identity.caller, self.requests.storage
+        return Watch(self.sessions, place, query, caller, storage, self.listeners.turn, patient=True)
+
+    async def _revoked(self) -> None:
+        """Until a token is no longer good, of which the client is told and then closed: it comes with a new one."""
+        kind = await self.identity.over()
         await self.sender.data({"a": REVOKED[kind], "b": {"s": "expired_token", "d": EXPIRED}})
         await self.sender.close(TRY_AGAIN, "a token is no longer good")
+
+    def _storage_changed(self, _trouble: str | None) -> None:
+        self._troubled.set()
+
+    async def _tell_trouble(self) -> None:
+        while True:
+            await self._troubled.wait()
+            self._troubled.clear()
+            await self.listeners.storage_changed()
 
 
 def _path(body: dict[str, Any]) -> str:

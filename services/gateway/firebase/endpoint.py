@@ -7,7 +7,7 @@ import asyncio
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from services.gateway.firebase.answers import CHECK_S
+from libs.common import metrics
 from services.gateway.firebase.connection import Connection
 from services.gateway.firebase.identity import Authenticator, NoTokens
 from services.gateway.firebase.requests import Requests
@@ -17,7 +17,8 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage
 
 GOING_AWAY = 1001
-KEEP_ALIVE_S = 30.0  # as Firebase's own server does; after as long a token that is no longer good is noticed
+KEEP_ALIVE_S = 30.0  # as Firebase's own server does
+FIREBASE = {"protocol": "firebase"}
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -51,18 +52,18 @@ class FirebaseEndpoint:
     async def websocket(self, websocket: WebSocket) -> None:
         """One client."""
         await websocket.accept()
-        connection = Connection(
-            websocket, self.sessions, self.requests, self.settings, self.authenticator, min(CHECK_S, self.keep_alive_s)
-        )
+        connection = Connection(websocket, self.sessions, self.requests, self.settings, self.authenticator)
         if self._closed:
             await connection.sender.close(GOING_AWAY, "go on at another gateway")
             return
         self.connections.add(connection)
+        metrics.open_sockets.add(1, FIREBASE)
         try:
             await connection.serve()
         except WebSocketDisconnect:
             return
         finally:
+            metrics.open_sockets.add(-1, FIREBASE)
             self.connections.discard(connection)
 
     async def drain(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -14,7 +15,7 @@ from services.gateway.firebase.tree import Change, Place
 from services.gateway.firebase.watch import Watch
 from services.gateway.firebase.wire import MessageSender
 from services.gateway.following import SessionExpired
-from services.gateway.sending import traced
+from services.gateway.sending import delivered
 
 log = structlog.get_logger()
 
@@ -25,6 +26,9 @@ class Listener:
     def __init__(self, path: str, tag: Any, place: Place | None, query: Any = None) -> None:
         self.path, self.tag, self.place, self.query = path, tag, place, query
         self.task: asyncio.Task[None] | None = None
+        self.watch: Watch | None = None
+        self.number: Any = None  # of the request that is not answered yet
+        self.given = False  # its value
         self.busy = False  # in the midst of a message
         self.left = False
 
@@ -52,10 +56,9 @@ class Listeners:
         """Whether there are as many as may be."""
         return len(self._there) >= self.most
 
-    def at_request(self, push_id: str) -> list[Listener]:
-        """Those that look at what was pushed under that key."""
-        there = self._there.values()
-        return [each for each in there if each.place and each.place.request and each.place.name == push_id]
+    def at_requests(self) -> list[Listener]:
+        """Those that look at what was pushed."""
+        return [each for each in self._there.values() if each.place is not None and each.place.request]
 
     def note(self, listener: Listener) -> None:
         """Adds one; one of the same path and tag is replaced."""
@@ -65,7 +68,8 @@ class Listeners:
     def start(self, listener: Listener, watch: Watch, number: Any, hash_: str) -> None:
         """Adds one that answers the request `number` when its value has been given."""
         self.note(listener)
-        listener.task = asyncio.create_task(self._run(listener, watch, number, hash_), name=f"listen {listener.path}")
+        listener.watch, listener.number = watch, number
+        listener.task = asyncio.create_task(self._run(listener, watch, hash_), name=f"listen {listener.path}")
         self._tasks.add(listener.task)
         listener.task.add_done_callback(self._tasks.discard)
 
@@ -86,28 +90,62 @@ class Listeners:
         body = {"p": path.strip("/"), "d": value}
         await self.sender.data({"a": "m" if merge else "d", "b": body if tag is None else body | {"t": tag}})
 
-    async def _run(self, listener: Listener, watch: Watch, number: Any, hash_: str) -> None:
+    async def _run(self, listener: Listener, watch: Watch, hash_: str) -> None:
         structlog.contextvars.bind_contextvars(session=watch.place.name)
         try:
             async with self.reading:
                 await self._value(listener, watch, hash_)
-            await self.sender.data({"r": number, "b": {"s": "ok", "d": {}}})
+            listener.given = True
+            if listener.number is not None:
+                await self.sender.data({"r": listener.number, "b": {"s": "ok", "d": {}}})
             if listener.left:
                 return
+            await self._tell_trouble(listener, watch)
             async with aclosing(watch.changes()) as told:
-                async for changes, frame, headers in told:
-                    async with traced(frame, headers):
+                async for changes, step in told:
+                    async with delivered(step, "firebase"):
                         for change in changes:
                             await self._tell(listener, change)
         except SessionExpired:
-            body = {"p": listener.path} if listener.query is None else {"p": listener.path, "q": listener.query}
-            await self.sender.data({"a": "c", "b": body})
-            self._there.pop(_name(listener.path, listener.tag), None)
+            await self._cancel(listener)
         except (WebSocketDisconnect, RuntimeError) as error:
             log.debug("the client left", error=str(error))
         except Exception:
             log.exception("listening failed")
             self.failed.set()
+
+    async def caller_changed(self, watch_of: Callable[[Listener], Watch]) -> None:
+        """What the new caller may see goes on, what it may not is cancelled, and what was hidden is looked at again.
+
+        `watch_of` makes the watch of the new caller.
+        """
+        for listener in list(self._there.values()):
+            if (watch := listener.watch) is None:
+                continue
+            new = watch_of(listener)
+            if listener.given and not watch.hidden:
+                if not new.caller.may_see(watch.owner):
+                    listener.leave()
+                    await self._cancel(listener)
+                continue
+            number = None if listener.given or listener.busy else listener.number
+            again = Listener(listener.path, listener.tag, listener.place, listener.query)
+            self.start(again, new, number, "")
+
+    async def storage_changed(self) -> None:
+        """Tells of the trouble that has begun, or is over."""
+        for listener in list(self._there.values()):
+            if listener.watch is not None and listener.given:
+                await self._tell_trouble(listener, listener.watch)
+
+    async def _tell_trouble(self, listener: Listener, watch: Watch) -> None:
+        for change in watch.troubled():
+            await self._tell(listener, change)
+
+    async def _cancel(self, listener: Listener) -> None:
+        body = {"p": listener.path} if listener.query is None else {"p": listener.path, "q": listener.query}
+        await self.sender.data({"a": "c", "b": body})
+        self._there.pop(_name(listener.path, listener.tag), None)
 
     async def _value(self, listener: Listener, watch: Watch, hash_: str) -> None:
         """All of it, or what the client lacks of it."""

@@ -16,16 +16,16 @@ import msgspec
 from libs.common import subjects
 from libs.common.errors import BrokerUnavailable, PinstreamError, PublishRefused
 from libs.common.frames import InitiateExtraction
-from libs.common.messages import RequestRecord, SearchRequest
+from libs.common.messages import RequestRecord
 from services.gateway.callers import Caller
-from services.gateway.filters import filters_of
 from services.gateway.firebase.tree import PermissionDenied, node
-from services.gateway.idempotency import KeyReused, session_derived
+from services.gateway.idempotency import KeyEnding, KeyReused, session_derived
 from services.gateway.limits import Limited
 from services.gateway.operations import InvalidOperation, parse_operation
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage, trouble_of
+from services.gateway.webhooks.target import receivers_of
 
 PUSH_ID = re.compile(r"[-0-9A-Z_a-z]{20}")
 ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"  # in the order of keys
@@ -45,7 +45,7 @@ class Requests:
 
     def __init__(self, sessions: Sessions, storage: Storage, settings: GatewaySettings) -> None:
         self.sessions, self.storage = sessions, storage
-        self.site = settings.site_url
+        self.site, self.receivers = settings.site_url, receivers_of(settings)
         self.draining = False
 
     async def put(self, push_id: str, value: Any, caller: Caller) -> dict[str, Any]:
@@ -60,19 +60,12 @@ class Requests:
             raise Unavailable("this gateway is about to stop; try again")
         session = session_of(caller, push_id)
         try:
-            parameters = wanted.parameters
-            await self.sessions.begin(
-                parameters.search_query or "",
-                parameters.result_limit,
-                url=parameters.url,
-                filters=filters_of(parameters.filters),
-                scope=parameters.scope,
-                caller=caller,
-                keyed=session,
-            )
+            await self.sessions.begin(wanted.parameters, caller=caller, keyed=session)
             there = await self._request(session)
         except KeyReused as error:
             raise PermissionDenied("another request is there; push a new one") from error
+        except KeyEnding as error:
+            raise PermissionDenied("the session of this request is no longer kept; push a new one") from error
         except Limited as error:
             raise Unavailable(f"{error}; try again in {error.retry_after_s:g} s") from error
         except (BrokerUnavailable, PublishRefused) as error:
@@ -80,28 +73,31 @@ class Requests:
             raise Unavailable(f"{self.storage.trouble or trouble_of(error, connected=connected)}; try again") from error
         if there is None:
             raise Unavailable
-        return _echo(there, caller)
+        return self._echo(there, caller)
 
     async def value(self, push_id: str, caller: Caller) -> dict[str, Any] | None:
         """What is under `/requests/<push_id>`. Raises BrokerUnavailable."""
         if not PUSH_ID.fullmatch(push_id):
             return None
         there = await self._request(session_of(caller, push_id))
-        return None if there is None else _echo(there, caller)
+        return None if there is None else self._echo(there, caller)
 
     def _wanted(self, value: dict[str, Any]) -> InitiateExtraction:
         operation = value if "operation" in value else {"operation": OPERATION, "parameters": value}
         try:
-            wanted = parse_operation(msgspec.json.encode(operation).decode(), self.site)
+            wanted = parse_operation(msgspec.json.encode(operation).decode(), self.site, self.receivers)
         except InvalidOperation as error:
             raise RequestRefused(str(error)) from error
         if not isinstance(wanted, InitiateExtraction):
             raise RequestRefused(f"operation must be {OPERATION}")
         return wanted
 
-    async def _request(self, session: str) -> SearchRequest | None:
+    async def _request(self, session: str) -> RequestRecord | None:
         there = await self.sessions.session_log.get(session, subjects.REQUEST)
-        return there.message.request if there and isinstance(there.message, RequestRecord) else None
+        return there.message if there and isinstance(there.message, RequestRecord) else None
+
+    def _echo(self, record: RequestRecord, caller: Caller) -> dict[str, Any]:
+        return _echo(record, caller, self.sessions.secret_of(record))
 
 
 def session_of(caller: Caller, push_id: str) -> str:
@@ -116,7 +112,8 @@ def new_push_id() -> str:
     return stamp + "".join(secrets.choice(ALPHABET) for _ in range(12))
 
 
-def _echo(request: SearchRequest, caller: Caller) -> dict[str, Any]:
+def _echo(record: RequestRecord, caller: Caller, webhook_secret: str | None) -> dict[str, Any]:
+    request = record.request
     scope = request.scope.removeprefix(caller.scope("")) if request.scope and caller.owner else request.scope
     told: dict[str, Any] = node(
         {
@@ -127,6 +124,8 @@ def _echo(request: SearchRequest, caller: Caller) -> dict[str, Any]:
             "filters": msgspec.to_builtins(request.filters),
             "new_only": True if request.scope else None,
             "scope": scope,
+            "callback_url": record.callback_url,
+            "webhook_secret": webhook_secret,
             "requested_at": request.requested_at,
         }
     )

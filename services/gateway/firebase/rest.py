@@ -56,13 +56,19 @@ class Rest:
 
     async def __call__(self, request: Request) -> ASGIApp:
         """One request."""
-        try:
-            return await self._answer(request)
-        except tuple(STATUS) as error:
-            return _json({"error": str(error)}, request, STATUS[type(error)])
 
-    async def _answer(self, request: Request) -> ASGIApp:
-        identity = await self._identity(request)
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            with Identity(caller_of(request.scope), self.authenticator) as identity:
+                try:
+                    await self._identify(request, identity)
+                    app = await self._answer(request, identity)
+                except tuple(STATUS) as error:
+                    app = _json({"error": str(error)}, request, STATUS[type(error)])
+                await app(scope, receive, send)
+
+        return answer
+
+    async def _answer(self, request: Request, identity: Identity) -> ASGIApp:
         method = request.headers.get("x-http-method-override", request.method).upper()
         path = str(request.path_params["path"])
         match method, path_of(path):
@@ -76,29 +82,28 @@ class Rest:
                 return _json(await self.requests.put(push_id, await _body(request), identity.caller), request)
         raise PermissionDenied
 
-    async def _identity(self, request: Request) -> Identity:
-        identity = Identity(caller_of(request.scope), self.authenticator)
+    async def _identify(self, request: Request, identity: Identity) -> None:
         token = next((request.query_params[name] for name in TOKENS if name in request.query_params), None)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if token is None and scheme.lower() == "bearer" and not identity.came_as.owner:
             token = given.strip()
         if token:
             await identity.take(AUTH, token)
-        return identity
 
     async def _get(self, request: Request, path: str, identity: Identity) -> ASGIApp:
         query, place = query_in(request.query_params), place_of(path)
         streamed = "text/event-stream" in request.headers.get("accept", "")
-        watch, value = None, None
+        watch, value, storage = None, None, self.requests.storage
         if place is not None:
             query.check(place.path)
         if place is not None and place.request:
             value = dig(await self.requests.value(place.name, identity.caller), place.path)
         elif place is not None:
-            watch = Watch(self.sessions, place, query, identity.caller, patient=streamed)
+            watch = Watch(self.sessions, place, query, identity.caller, storage, patient=streamed)
         if streamed:
             send_timeout_s = self.settings.send_timeout_s
-            return self._counted(EventStream(watch, value, identity, self.over, self.keep_alive_s, send_timeout_s))
+            stream = EventStream(watch, value, identity, storage, self.over, self.keep_alive_s, send_timeout_s)
+            return self._counted(stream)
         shallow = request.query_params.get("shallow") == "true"
         if shallow and query != ALL:
             raise QueryRefused("shallow and other query parameters exclude each other")
@@ -114,7 +119,7 @@ class Rest:
             text = "".join([piece async for piece in pieces])
             return _json(msgspec.json.decode(text), request, headers=headers)
         first = await anext(pieces)
-        return ValueAnswer(first, pieces, headers, self.settings.send_timeout_s)
+        return ValueAnswer(first, pieces, headers, identity, self.settings.send_timeout_s)
 
     def _counted(self, stream: EventStream) -> ASGIApp:
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:

@@ -33,8 +33,9 @@ from services.gateway.firebase.tree import (
     status_node,
     video_node,
 )
-from services.gateway.following import RETRY_S
+from services.gateway.following import RETRY_S, Step
 from services.gateway.sessions import Sessions
+from services.gateway.storage import Storage
 
 Pieces = AsyncGenerator[str, None]
 
@@ -42,11 +43,10 @@ log = structlog.get_logger()
 
 
 class Told(NamedTuple):
-    """Changes, the frame that they come from, and its record's headers, which carry the trace."""
+    """Changes, and the step that they come from."""
 
     changes: list[Change]
-    frame: AnyFrame
-    headers: dict[str, str]
+    step: Step
 
 
 class Watch:
@@ -62,16 +62,19 @@ class Watch:
         place: Place,
         query: Query,
         caller: Caller,
+        storage: Storage,
         turn: asyncio.Lock | None = None,
         *,
         patient: bool = False,
     ) -> None:
+        self.storage = storage
         self.session_log = sessions.session_log
         self.place, self.query = place, query
         self.caller = caller
         self.patient = patient
         self.following = sessions.follow(place.name, 0, turn)
         self.hidden = True  # there is no such session, or it is another's
+        self.owner = ""  # of what is not hidden
         self.matched = False
         self.hash = EMPTY  # of all, where `missing` found no match on its way
         self._window = Window(query)
@@ -143,10 +146,10 @@ class Watch:
             return
         self.following.after = self.following.state.sequence
         async with aclosing(self.following.steps()) as steps:
-            async for frame, headers in steps:
-                here = [narrowed(change, self.place.path) for change in self._changes(frame)]
+            async for step in steps:
+                here = [narrowed(change, self.place.path) for change in self._changes(step.frame)]
                 if told := [change for change in here if change is not None]:
-                    yield Told(told, frame, headers)
+                    yield Told(told, step)
 
     def _changes(self, frame: AnyFrame) -> list[Change]:
         found: list[Change] = []
@@ -157,16 +160,22 @@ class Watch:
                 found.append(Change((VIDEOS, evicted), None))
             if taken and self.place.path[:1] in ((), (VIDEOS,)):
                 found.append(Change((VIDEOS, key), video_node(frame.video)))
-        if self.place.path[:1] == (VIDEOS,):
-            return found
-        stats, status = self._stats, self._status
-        self._settle(frame if isinstance(frame, Completed) else None)
-        for name, before, after in ((STATS, stats, self._stats), (STATUS, status, self._status)):
-            if merge := difference(before, after):
-                found.append(Change((name,), merge, merge=True))
+        if self.place.path[:1] != (VIDEOS,):
+            found += self._moved(frame if isinstance(frame, Completed) else None)
         return found
 
-    async def _tree(self) -> AsyncGenerator[dict[str, Any], None]:
+    def troubled(self) -> list[Change]:
+        """What is to be told where the trouble of the storage has begun, or is over, after the value was given."""
+        here = [narrowed(change, self.place.path) for change in self._moved()]
+        return [change for change in here if change is not None]
+
+    def _moved(self, completed: Completed | None = None) -> list[Change]:
+        stats, status = self._stats, self._status
+        self._settle(completed)
+        merges = ((STATS, difference(stats, self._stats)), (STATUS, difference(status, self._status)))
+        return [Change((name,), merge, merge=True) for name, merge in merges if merge]
+
+    async def _tree(self) -> AsyncGenerator[dict[str, Any] | None, None]:
         """The session, of its videos the one that is looked at, once."""
         wanted = self.place.path[1] if self.place.path[:1] == (VIDEOS,) else None
         found: dict[str, Any] = {}
@@ -175,7 +184,7 @@ class Watch:
                 if key == wanted or (self.place.path == () and not found):
                     found[key] = video
         self._settle()
-        yield {} if self.hidden else {VIDEOS: found, STATS: self._stats, STATUS: self._status}
+        yield None if self.hidden else {VIDEOS: found, STATS: self._stats, STATUS: self._status}
 
     async def _selected(self) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
         """The videos that are stored by now and that the query selects."""
@@ -209,7 +218,7 @@ class Watch:
                         if state.request is None:
                             if not isinstance(message, RequestRecord) or not self.caller.may_see(message.owner):
                                 return
-                            self.hidden = False
+                            self.hidden, self.owner = False, message.owner
                         if state.apply(record) and isinstance(message, VideoRecord):
                             yield key_of(record.sequence), message
                         if state.complete:
@@ -228,6 +237,9 @@ class Watch:
         if completed is None and self.following.state.complete:
             completed = self.following.completed
         progress: Progress = self.following.progress
+        if self.storage.trouble is not None:
+            waiting = {"state": "waiting", "waiting_for": self.storage.trouble, "waiting_until": None}
+            progress = msgspec.structs.replace(progress, **waiting)
         self._stats, self._status = stats_node(progress, completed), status_node(progress, completed)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,8 +40,15 @@ def composed(environ: dict[str, str]) -> dict[str, Any]:
     return services
 
 
-SERVICES = composed({})
-every_container = pytest.mark.parametrize("name", SERVICES)
+def profile(name: str) -> set[str]:
+    """The services that are run with that profile alone."""
+    return {service for service, container in ALL.items() if name in container.get("profiles", [])}
+
+
+ALL = composed({})
+TELEMETRY = profile("telemetry")
+SERVICES = {name: container for name, container in ALL.items() if name not in TELEMETRY}
+every_container = pytest.mark.parametrize("name", ALL)
 every_service = pytest.mark.parametrize("service", SETTINGS)
 
 
@@ -51,7 +59,7 @@ def test_all_services_and_what_they_need_are_there() -> None:
 
 @every_container
 def test_a_container_has_no_rights_and_bounds(name: str) -> None:
-    container = SERVICES[name]
+    container = ALL[name]
     assert container["read_only"] is True
     assert container["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in container["security_opt"]
@@ -119,6 +127,51 @@ def test_what_has_no_business_outside_has_no_way_there() -> None:
     assert text["networks"]["broker"] == {"internal": True}
     outside = {name for name, container in SERVICES.items() if "outside" in container["networks"]}
     assert outside == {"gateway", "crawler", "transformer", "stand-in"}
+
+
+def test_telemetry_has_what_it_shows_and_is_for_this_machine_alone() -> None:
+    assert {"collector", "prometheus", "grafana", "jaeger"} == TELEMETRY
+    for name in TELEMETRY:
+        assert re.fullmatch(r"[a-z/-]+:v?[0-9.]+", ALL[name]["image"]), "a version is pinned"
+        assert all(port.startswith("127.0.0.1:") for port in ALL[name].get("ports", []))
+        for mount in ALL[name].get("volumes", []):
+            here = mount.split(":")[0]
+            assert not here.startswith("./") or ((ROOT / here).exists() and mount.endswith(":ro"))
+        assert "outside" not in ALL[name]["networks"]
+    text = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    named = {mount.split(":")[0] for one in ALL.values() for mount in one.get("volumes", []) if mount[0] not in "./"}
+    assert named == text["volumes"].keys()
+
+
+def test_prometheus_reads_every_service_where_it_tells_its_metrics() -> None:
+    told = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    assert [Path(rules).name for rules in told["rule_files"]] == ["alerts.yml"]
+    found = {}
+    for job in told["scrape_configs"]:
+        for source in job.get("dns_sd_configs", []):
+            assert source["names"] == [job["job_name"]]
+            assert set(SERVICES[job["job_name"]]["networks"]) & set(ALL["prometheus"]["networks"]) == {"broker"}
+            found[job["job_name"]] = str(source["port"])
+    assert found == {name: IMAGES[name].environ["HEALTH_PORT"] for name in SERVICE_SETTINGS}
+
+
+def test_the_collector_keeps_what_failed_and_what_was_slow_and_is_where_it_is_looked_for() -> None:
+    told = yaml.safe_load((ROOT / "deploy/otel/collector.yaml").read_text())
+    [pipeline] = told["service"]["pipelines"].values()
+    for kind in ("receivers", "processors", "exporters"):
+        assert set(pipeline[kind]) == told[kind].keys()
+    policies = {policy["type"]: policy[policy["type"]] for policy in told["processors"]["tail_sampling"]["policies"]}
+    assert policies["status_code"] == {"status_codes": ["ERROR"]}
+    assert policies["latency"]["threshold_ms"] < 1000 * int(
+        told["processors"]["tail_sampling"]["decision_wait"].removesuffix("s")
+    )
+    assert set(re.findall(r"\$\{env:(\w+)\}", str(policies))) == ALL["collector"]["environment"].keys()
+    port = told["receivers"]["otlp"]["protocols"]["http"]["endpoint"].rpartition(":")[2]
+    assert f"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:{port}" in (ROOT / "docker-compose.yml").read_text()
+    for service in SERVICE_SETTINGS:
+        assert set(SERVICES[service]["networks"]) & set(ALL["collector"]["networks"]) == {"broker"}
+    sources = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/sources.yaml").read_text())
+    assert {urlsplit(source["url"]).hostname for source in sources["datasources"]} == {"prometheus", "jaeger"}
 
 
 def test_the_browser_alone_may_make_namespaces() -> None:

@@ -53,6 +53,7 @@ def test_a_services_health_is_asked_for_where_it_listens(service: str) -> None:
     if service == "gateway":
         assert image.environ["GATEWAY_HOST"] == "0.0.0.0"
         assert image.ports == [GatewaySettings().gateway_port]
+        assert image.environ["HEALTH_PORT"] == str(import_module("services.gateway.__main__").HEALTH_PORT)
     else:
         assert image.environ["HEALTH_HOST"] == "0.0.0.0"
         assert image.ports == [import_module(f"services.{service}.__main__").HEALTH_PORT]

@@ -1,0 +1,85 @@
+"""All that the broker keeps, saved in the middle of a search and given to another broker: the search goes on there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from libs.client.broker import running_broker
+from libs.client.client import Client
+from libs.common.frames import VideoFrame
+from libs.common.messages import Video
+from tests.e2e.answer import assert_right
+from tests.e2e.conftest import Stack
+from tests.fake_pinterest import expected_results
+
+SEEN = 6
+
+
+def pinstream(*arguments: str, nats_url: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "libs.client.cli", *arguments]
+    environ = {**os.environ, "NATS_URL": nats_url}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+
+
+async def test_a_search_goes_on_at_a_broker_that_was_given_the_backup(
+    stack_of: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = "bowls pins:96 size:8 seed:backup latency:300"
+    videos: list[Video] = []
+    saved = tmp_path / "saved"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    with running_broker(tmp_path / "first") as first:
+        monkeypatch.setenv("NATS_URL", first.url)
+        stack = await stack_of()
+        search = Client(stack.ws_url).search(query, limit=5000)
+        frames = search.frames()
+        while len(videos) < SEEN:
+            frame = await anext(frames)
+            if isinstance(frame, VideoFrame):
+                videos.append(frame.video)
+        key = pinstream("keys", "create", "nightly", nats_url=first.url)
+        assert key.returncode == 0, key.stderr
+        busy = pinstream("restore", str(tmp_path / "first"), "--replace", nats_url=first.url)
+        assert busy.returncode == 1 and "no backup" in busy.stderr
+        live = pinstream("backup", str(tmp_path / "live"), nats_url=first.url)
+        assert live.returncode == 0 and "note: saved while" in live.stdout, live.stdout + live.stderr
+        running = pinstream("restore", str(tmp_path / "live"), "--replace", nats_url=first.url)
+        assert running.returncode == 1 and "stop the services first" in running.stderr
+        await stack.stop()
+        await frames.aclose()  # not before: who leaves a search that runs cancels it
+        done = pinstream("backup", str(saved), nats_url=first.url)
+        assert done.returncode == 0 and "note" not in done.stdout, done.stdout + done.stderr
+        again = pinstream("backup", str(saved), nats_url=first.url)
+        assert again.returncode == 1 and "is not empty" in again.stderr
+    with running_broker(tmp_path / "second") as second:
+        done = pinstream("restore", str(saved), nats_url=second.url)
+        assert done.returncode == 0, done.stderr
+        over = pinstream("restore", str(saved), nats_url=second.url)
+        assert over.returncode == 1 and "--replace" in over.stderr
+        over = pinstream("restore", str(saved), "--replace", nats_url=second.url)
+        assert over.returncode == 0, over.stderr
+        monkeypatch.setenv("NATS_URL", second.url)
+        stack = await stack_of()
+        assert search.session_id is not None
+        rest = Client(stack.ws_url).follow(search.session_id, after=search.sequence)
+        videos += [video async for video in rest]
+        assert rest.completed is not None and rest.completed.reason == "exhausted"
+        assert_right(videos, expected_results(query))
+        assert "nightly" in pinstream("keys", "list", nats_url=second.url).stdout
+
+
+def test_a_backup_that_was_cut_short_is_none(tmp_path: Path) -> None:
+    with running_broker(tmp_path) as broker:
+        (tmp_path / "saved" / "RAW").mkdir(parents=True)
+        (tmp_path / "saved" / "RAW" / "stream.tar.s2").write_bytes(b"half")
+        none = pinstream("restore", str(tmp_path / "saved"), nats_url=broker.url)
+        assert none.returncode == 1 and "holds no backup" in none.stderr
+        (tmp_path / "saved" / "RAW" / "backup.json").write_text('{"config": {"name"')
+        half = pinstream("restore", str(tmp_path / "saved"), nats_url=broker.url)
+        assert half.returncode == 1 and "backup.json" in half.stderr

@@ -1,0 +1,58 @@
+"""The alert rules: Prometheus's own tests of them, and that each says what to do."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.prometheus import program
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy/prometheus"
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def promtool(*arguments: str) -> None:
+    done = subprocess.run([program("promtool"), *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_takes_the_rules_and_its_configuration() -> None:
+    promtool("check", "rules", "alerts.yml")
+    promtool("check", "config", "--syntax-only", "prometheus.yml")
+
+
+def test_every_alert_fires_when_it_should_and_not_before() -> None:
+    tests = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
+    quiet: set[str] = set()
+    fired: set[str] = set()
+    for test in tests:
+        for case in test["alert_rule_test"]:
+            (fired if case["exp_alerts"] else quiet).add(case["alertname"])
+    assert quiet == fired == {rule["alert"] for rule in rules()}
+    promtool("test", "rules", "alerts_test.yml")
+
+
+def test_every_alert_leads_to_a_section_that_says_what_to_do() -> None:
+    text = (ROOT / "docs/runbooks.md").read_text()
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    assert set(sections) == {rule["alert"] for rule in rules()}
+    for rule in rules():
+        assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["summary"]
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        for part in ("**Means:**", "**See:**", "**Do:**"):
+            assert part in sections[rule["alert"]], f"{rule['alert']} lacks {part}"
+
+
+def test_the_dashboards_are_as_they_are_made() -> None:
+    done = subprocess.run([str(ROOT / "deploy/grafana/make"), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,30 @@
+"""The declared metrics, held against their document."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from libs.common.metrics import DECLARED, prometheus_name
+
+TABLE = Path(__file__).parents[3] / "docs/telemetry.md"
+
+
+def row(name: str) -> str:
+    """A metric's line of the table."""
+    declared = DECLARED[name]
+    labels = ", ".join(f"`{label}`" for label in declared.labels)
+    return f"| `{name}` | {labels} | {declared.kind}, {declared.unit}: {declared.text} |"
+
+
+def test_the_document_has_every_metric_as_it_is_declared() -> None:
+    rows = re.findall(r"^\| `pinstream\..*$", TABLE.read_text(), re.MULTILINE)
+    assert rows == [row(name) for name in DECLARED]
+
+
+def test_names_are_nouns_of_this_system_and_times_are_seconds() -> None:
+    for name, declared in DECLARED.items():
+        assert re.fullmatch(r"pinstream(\.[a-z_]+)+", name)
+        assert declared.unit in ("s", "By", "1") or re.fullmatch(r"\{[a-z]+\}", declared.unit)
+        assert declared.text.endswith(".")
+    assert len(set(map(prometheus_name, DECLARED))) == len(DECLARED)

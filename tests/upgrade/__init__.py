@@ -1,0 +1,1 @@
+"""A rolling upgrade from another revision to this one, under load."""
