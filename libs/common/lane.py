@@ -71,16 +71,46 @@ class Local:
         return result
 
 
-class Shared:
-    """The pace of all processes that name the same `lane`, such as the site's origin."""
+class Clock:
+    """The broker's, of `stream`, read once in a while."""
 
-    def __init__(self, bus: Bus, lane: str, *, stream: str = subjects.PACE, subject: str | None = None) -> None:
+    def __init__(self, bus: Bus, stream: str) -> None:
+        self._bus, self._stream = bus, stream
+        self._ahead_s = 0.0  # of the monotonic one here
+        self._read_at = -CLOCK_S
+
+    async def now(self) -> float:
+        """In seconds."""
+        asked_at = time.monotonic()
+        if asked_at - self._read_at > CLOCK_S:
+            told = await self._bus.clock(self._stream)
+            self._read_at = time.monotonic()
+            self._ahead_s = told - (asked_at + self._read_at) / 2
+        return time.monotonic() + self._ahead_s
+
+
+class Shared:
+    """The pace of all processes that name the same `lane`, such as the site's origin.
+
+    Those of one stream may share a `clock`. One that is `new`, as far as one knows, is written without a look first.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        lane: str,
+        *,
+        stream: str = subjects.PACE,
+        subject: str | None = None,
+        clock: Clock | None = None,
+        new: bool = False,
+    ) -> None:
         self._bus = bus
         self._stream = stream
         self._subject = subject or subject_of(lane)
-        self._known: tuple[Pace, int] | None = None  # as this process wrote or read it last, and its sequence
-        self._ahead_s = 0.0  # of the broker's clock before the monotonic one here
-        self._read_clock_at = -CLOCK_S
+        # as this process wrote or read it last, and its sequence
+        self._known: tuple[Pace, int] | None = (Pace(), 0) if new else None
+        self._clock = clock or Clock(bus, stream)
         self._seen = Pace()
 
     @property
@@ -103,7 +133,7 @@ class Shared:
     async def _update(self, change: Change[T]) -> T:
         fresh = False
         while True:
-            now = await self._now()
+            now = await self._clock.now()
             if self._known is None:
                 self._known, fresh = await self._read(), True
             known, sequence = self._known
@@ -135,14 +165,6 @@ class Shared:
         except MalformedMessage as error:
             log.error("an unreadable pace is replaced", error=str(error))
             return Pace(), stored.sequence
-
-    async def _now(self) -> float:
-        asked_at = time.monotonic()
-        if asked_at - self._read_clock_at > CLOCK_S:
-            told = await self._bus.clock(self._stream)
-            self._read_clock_at = time.monotonic()
-            self._ahead_s = told - (asked_at + self._read_clock_at) / 2
-        return time.monotonic() + self._ahead_s
 
 
 class _Queue:

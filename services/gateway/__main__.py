@@ -19,6 +19,7 @@ from services.gateway.access_settings import check_exposure
 from services.gateway.app import gateway_app
 from services.gateway.certificate import certificate_of
 from services.gateway.firebase.endpoint import FirebaseEndpoint
+from services.gateway.garbage import settle
 from services.gateway.measuring import measured
 from services.gateway.queues import Queues
 from services.gateway.replicas import watched_replicas
@@ -80,6 +81,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 announced(bus, subjects.GATEWAY, settings, stop, checks, *endpoints, facts=facts) as announcement,
             ):
                 announcement.gone = replicas.gone
+                settle()
                 host, port = sock.getsockname()[:2]
                 scheme = "ws" if certificate is None else "wss"
                 structlog.get_logger().info("listening", url=f"{scheme}://{host}:{port}/ws")

@@ -51,7 +51,7 @@ def gateway_app(
             Route("/", page),
             Route("/status", status_page),
             Mount("/static", StaticFiles(directory=STATIC)),
-            WebSocketRoute("/ws", endpoint.__call__),
+            WebSocketRoute("/ws", endpoint),
             *([] if security is None else ticket_routes(security.access.tickets)),
             Mount("/v1", rest.app),
             *document_routes(key_needed=security is not None and not security.settings.anonymous_allowed),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from contextlib import suppress
 
 import structlog
@@ -93,21 +92,13 @@ class Guard:
 
     async def receive(self) -> Message:
         """As ASGI has it."""
-        if self._scope["type"] == "http":
-            return {"type": "http.disconnect"} if self._over.is_set() else await self._receive()
-        message = None if self._over.is_set() else await self._first(self._receive())
-        return message or {"type": "websocket.disconnect", "code": CloseCode.TOKEN_REFUSED, "reason": self._why}
-
-    async def _first(self, coming: Awaitable[Message]) -> Message | None:
-        receiving = asyncio.ensure_future(coming)
-        over = asyncio.create_task(self._over.wait(), name="guard")
-        try:
-            await asyncio.wait({receiving, over}, return_when=asyncio.FIRST_COMPLETED)
-            return None if self._over.is_set() or not receiving.done() else receiving.result()
-        finally:
-            receiving.cancel()
-            over.cancel()
-            await asyncio.gather(receiving, over, return_exceptions=True)
+        kind = self._scope["type"]
+        message = None if self._over.is_set() else await self._receive()  # a close of ours wakes a WebSocket's
+        if kind == "http":
+            return message or {"type": "http.disconnect"}
+        if message is not None and not self._over.is_set():
+            return message
+        return {"type": "websocket.disconnect", "code": CloseCode.TOKEN_REFUSED, "reason": self._why}
 
     async def send(self, message: Message) -> None:
         """As ASGI has it; raises OSError, ASGI's word for a client that has left, when it is over."""

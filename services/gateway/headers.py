@@ -10,7 +10,8 @@ NOTHING = "default-src 'none'; frame-ancestors 'none'"
 PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' http: https:; "
     "media-src http: https: blob:; connect-src 'self' ws: wss: http: https:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"  # nothing becomes markup, whoever writes innerHTML
 )
 HSTS = "max-age=31536000"
 

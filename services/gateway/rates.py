@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from libs.common import subjects
 from libs.common.bus import Bus
 from libs.common.errors import PinstreamError
-from libs.common.lane import Shared
+from libs.common.lane import Clock, Shared
 from libs.common.messages import Pace
 from libs.common.pace import Rate
 
@@ -47,9 +47,9 @@ class Allowance:
 
 
 class _Caller:
-    def __init__(self, bus: Bus, name: str) -> None:
-        digest = blake2b(name.encode(), digest_size=16).hexdigest()
-        self.store = Shared(bus, name, stream=subjects.LIMITS, subject=subjects.rate(digest))
+    def __init__(self, bus: Bus, clock: Clock, name: str) -> None:
+        subject = subjects.rate(blake2b(name.encode(), digest_size=16).hexdigest())
+        self.store = Shared(bus, name, stream=subjects.LIMITS, subject=subject, clock=clock, new=True)
         self.turn = asyncio.Lock()
         self.not_before = 0.0  # who has asked too much is not looked up again until then
 
@@ -59,11 +59,12 @@ class Rates:
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
+        self._clock = Clock(bus, subjects.LIMITS)
         self._callers: OrderedDict[str, _Caller] = OrderedDict()
 
     async def take(self, name: str, rate: Rate) -> float:
         """0 where the caller of that name may ask now, else in how many seconds it may."""
-        caller = self._callers.get(name) or _Caller(self.bus, name)
+        caller = self._callers.get(name) or _Caller(self.bus, self._clock, name)
         self._callers[name] = caller
         self._callers.move_to_end(name)
         if len(self._callers) > KNOWN_MOST:

@@ -15,6 +15,7 @@ from services.gateway.door import Door
 from services.gateway.gate import Gate
 from services.gateway.headers import SecureHeaders
 from services.gateway.limits import Limits, limits
+from services.gateway.open_files import connections_that_fit
 from services.gateway.origins import cross_origin
 from services.gateway.places import Places, places
 from services.gateway.settings import GatewaySettings
@@ -46,10 +47,10 @@ class Security(NamedTuple):
 @asynccontextmanager
 async def security(settings: GatewaySettings, session_log: SessionLog) -> AsyncIterator[Security]:
     """By `settings`, all kept up to date meanwhile."""
-    bus = session_log.bus
+    bus, most = session_log.bus, connections_that_fit(settings.connections_most)
     async with (
         access(bus, settings) as allowed,
         limits(settings, session_log) as limited,
-        crowd(bus, settings.connections_per_address, settings.connections_most) as present,
+        crowd(bus, settings.connections_per_address, most) as present,
     ):
         yield Security(settings, allowed, limited, present, await places(bus))

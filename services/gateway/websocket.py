@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from libs.common import metrics
@@ -28,8 +29,9 @@ class WebSocketEndpoint:
         self._draining = False
         self._closed = False
 
-    async def __call__(self, websocket: WebSocket) -> None:
-        """One client. Refuses a subprotocol that it does not know."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI: one client. Refuses a subprotocol that it does not know."""
+        websocket = WebSocket(scope, receive, send)
         offered = websocket.scope.get("subprotocols") or []
         protocol = spoken(offered)
         if offered and protocol is None:

@@ -28,12 +28,17 @@ from tests.wait import POLL_S, wait_until
 
 ROOT = Path(__file__).parents[2]
 IN_FLIGHT = 32
+MB = 1024 * 1024
 
 
 class GatewayProcess:
-    """`async with GatewayProcess(nats_url, folder) as gateway`; further settings as keywords, in small letters."""
+    """`async with GatewayProcess(nats_url, folder) as gateway`; further settings as keywords, in small letters.
 
-    def __init__(self, nats_url: str, folder: Path, **settings: object) -> None:
+    `under` is a command that runs it.
+    """
+
+    def __init__(self, nats_url: str, folder: Path, *, under: tuple[str, ...] = (), **settings: object) -> None:
+        self.command = (*under, sys.executable, "-m", "services.gateway")
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"ws://{self.address}/ws"
@@ -45,7 +50,7 @@ class GatewayProcess:
     async def __aenter__(self) -> Self:
         with self.output.open("ab") as output:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.gateway", cwd=ROOT, env=self.environ, stdout=output, stderr=output
+                *self.command, cwd=ROOT, env=self.environ, stdout=output, stderr=output
             )
         await wait_until(lambda: '"listening"' in self.said, "the gateway listens", timeout_s=30)
         return self
@@ -102,6 +107,31 @@ class GatewayProcess:
         while ((await self.readiness())[0] == 200) is not expected:
             assert time.monotonic() < end, f"{self.address} did not become {'' if expected else 'un'}ready"
             await asyncio.sleep(POLL_S)
+
+
+class Peak:
+    """The most memory that a gateway takes meanwhile, over what it took before."""
+
+    def __init__(self, gateway: GatewayProcess) -> None:
+        self.gateway = gateway
+        self.before = self.most = gateway.resident_bytes
+
+    async def __aenter__(self) -> Peak:
+        self.task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        print(f"memory: {self.before / MB:.0f} MB, at most {self.growth / MB:.1f} MB more")
+
+    async def _watch(self) -> None:
+        while True:
+            self.most = max(self.most, self.gateway.resident_bytes)
+            await asyncio.sleep(0.02)
+
+    @property
+    def growth(self) -> int:
+        return self.most - self.before
 
 
 def slow_client(url: str) -> connect:

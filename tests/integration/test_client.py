@@ -101,7 +101,7 @@ async def test_what_is_found_can_be_posted_too() -> None:
     assert search.webhook_secret == "whsec_x"
 
 
-@pytest.mark.parametrize("code", [1001, 1011, 4008, 4012, None])
+@pytest.mark.parametrize("code", [1001, 1011, 4000, 4008, 4012, 4099, 4499, None])  # known or not
 async def test_a_lost_connection_is_made_again_and_the_session_resumed(code: int | None) -> None:
     async def answer(connection: ServerConnection, operation: dict[str, Any], n: int) -> None:
         if n == 1:
@@ -134,9 +134,10 @@ async def test_a_refusal_carries_the_field() -> None:
     assert refused.value.field == "parameters.result_limit"
 
 
-async def test_a_close_for_good_is_not_tried_again() -> None:
+@pytest.mark.parametrize("code", [4500, 4501, 4599, 4999])  # known or not
+async def test_a_close_for_good_is_not_tried_again(code: int) -> None:
     async def answer(connection: ServerConnection, _operation: dict[str, Any], _n: int) -> None:
-        await connection.close(4501, "token expired")
+        await connection.close(code, "token expired")
 
     async with gateway(answer) as (url, got):
         with pytest.raises(RequestRefused, match="token expired"):

@@ -16,7 +16,9 @@ from libs.client.client import Client
 from libs.common.frames import Accepted, VideoFrame
 from libs.common.session_log import SessionLog
 from tests.integration.gateway_process import (
+    MB,
     GatewayProcess,
+    Peak,
     ask,
     begun,
     finish,
@@ -29,7 +31,6 @@ from tests.integration.gateway_process import (
 )
 from tests.wait import wait_until
 
-MB = 1024 * 1024
 SEND_TIMEOUT_S = 4.0
 CLOSED = '"client too slow"'
 
@@ -38,31 +39,6 @@ CLOSED = '"client too slow"'
 async def gateway(nats_url: str, tmp_path: Path) -> AsyncIterator[GatewayProcess]:
     async with GatewayProcess(nats_url, tmp_path, send_timeout_s=SEND_TIMEOUT_S) as gateway:
         yield gateway
-
-
-class Peak:
-    """The most memory that a gateway takes meanwhile, over what it took before."""
-
-    def __init__(self, gateway: GatewayProcess) -> None:
-        self.gateway = gateway
-        self.before = self.most = gateway.resident_bytes
-
-    async def __aenter__(self) -> Peak:
-        self.task = asyncio.create_task(self._watch())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.task.cancel()
-        print(f"memory: {self.before / MB:.0f} MB, at most {self.growth / MB:.1f} MB more")
-
-    async def _watch(self) -> None:
-        while True:
-            self.most = max(self.most, self.gateway.resident_bytes)
-            await asyncio.sleep(0.02)
-
-    @property
-    def growth(self) -> int:
-        return self.most - self.before
 
 
 async def videos_to_the_close(client: ClientConnection) -> tuple[list[int], int]:

@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -35,7 +36,7 @@ async def goes_on(there: Receiver, what: str) -> float:
 async def test_the_receiver_has_all_each_once_whatever_becomes_of_the_gateways(
     nats_url: str, log: SessionLog, tmp_path: Path
 ) -> None:
-    settings = {"webhook_private_hosts": "127.0.0.1", "webhook_batch": BATCH, "drain_notice_s": 0.1}
+    settings: dict[str, Any] = {"webhook_private_hosts": "127.0.0.1", "webhook_batch": BATCH, "drain_notice_s": 0.1}
     async with receiver() as there, AsyncExitStack() as running:
         there.delay_s = 0.2
         every = [GatewayProcess(nats_url, tmp_path, **settings) for _ in range(3)]

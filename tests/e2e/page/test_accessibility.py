@@ -1,0 +1,76 @@
+"""axe-core finds no violation in any state of the page, light and dark, wide and as narrow as a phone."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from libs.common import subjects
+from libs.common.messages import Kind, ProgressRecord, Reason
+from libs.common.session_log import SessionLog
+from tests.e2e.page.steps import Gateway, cards, clip, crawled, found, opened, searched
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
+RUN = """async () => {
+    const { violations } = await axe.run(document, { resultTypes: ["violations"] });
+    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
+}"""
+LOOKS: list[dict[str, Any]] = [
+    {"width": 1280, "height": 800, "scheme": "light"},
+    {"width": 390, "height": 844, "scheme": "dark"},
+]
+
+
+async def without_violation(page: Page) -> None:
+    """In each of LOOKS."""
+    for look in LOOKS:
+        await page.set_viewport_size({"width": look["width"], "height": look["height"]})
+        await page.emulate_media(color_scheme=look["scheme"], reduced_motion="reduce")
+        assert await page.evaluate(RUN) == [], look
+
+
+async def test_axe_finds_no_violation(browser: Browser, gateway: Gateway, log: SessionLog, media: str) -> None:
+    async with opened(browser, gateway.url, faults_expected=True) as page:
+        await page.evaluate(AXE)
+        await without_violation(page)
+
+        await page.locator("#filters summary").click()
+        await page.get_by_label("Only what is new").check()
+        await page.get_by_role("button", name="Search", exact=True).click()
+        await expect(page.locator("#scope-error")).not_to_be_empty()
+        await without_violation(page)
+        await page.get_by_role("button", name="Reset").click()
+        await page.locator("#filters summary").click()
+
+        session = await searched(page, "seen by all")
+        await log.put(session, subjects.PROGRESS, ProgressRecord(state="crawling", pages=2))
+        await expect(page.locator("#state")).to_contain_text("Crawling")
+        await without_violation(page)
+        videos = [
+            clip(media, 1),
+            clip(media, 2, kind=Kind.EMBED, url="https://www.youtube.com/embed/x", verified=False),
+            clip(media, 3, kind=Kind.HLS, url=f"{media}/gone.m3u8", captions={}, poster_url=None),
+        ]
+        await found(log, session, *videos)
+        await cards(page).nth(2).get_by_role("button", name="Play").click()
+        await expect(cards(page).nth(2).locator(".remark")).to_be_visible()
+        await cards(page).first.get_by_role("button", name="Play").click()
+        await expect(cards(page).first.locator("video")).to_be_visible()
+        await without_violation(page)
+        await cards(page).nth(1).get_by_role("button", name="Details").click()
+        await without_violation(page)
+        await page.keyboard.press("Escape")
+        await crawled(log, session, Reason.LIMIT, 3)
+        await expect(page.locator("#status")).to_have_attribute("data-phase", "done")
+        failed = await searched(page, "seen by none")
+        await crawled(log, failed, Reason.BLOCKED, 0)
+        await expect(page.locator("#notice")).to_be_visible()
+        await without_violation(page)
+
+        await page.evaluate("() => { document.getElementById('key').hidden = false; }")
+        await without_violation(page)
