@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import re
 import shutil
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,12 +80,14 @@ class Broker:
         *,
         binary: Path | None = None,
         config: str = "",
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.store = store
         self.port = port or free_port()
         self.log = log or store / "nats-server.log"
         self.binary = binary  # None: the one that `find_server` finds
         self.config = config  # further lines of its configuration file
+        self.environ = environ  # further variables for it
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -116,6 +119,7 @@ class Broker:
                 command,
                 stdout=output,
                 stderr=output,
+                env={**os.environ, **(self.environ or {})},
                 **apart(),
             )
         return self.process

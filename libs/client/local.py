@@ -35,8 +35,9 @@ STEADY_S = 10.0  # one that lived this long is restarted at once
 
 
 class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run. `environ` is for every service, `environ_of` for those of a name; None for `store` keeps the streams
-    only while it runs.
+    """What to run. `environ` is for every service, `environ_of` for those of a name, of which
+    `streams` is one; None for `store` keeps the streams only while it runs, None for `nats_url` (and no NATS_URL) starts a
+    broker.
     """
 
     site_url: str | None = None
@@ -48,6 +49,7 @@ class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
     transformers: int = 1
     dedups: int = 1
     store: Path | None = None
+    nats_url: str | None = None
     restart: bool = True
     environ: Mapping[str, str] = {}
     environ_of: Mapping[str, Mapping[str, str]] = {}
@@ -105,7 +107,7 @@ class LocalStack:
         self.folder = Path(tempfile.mkdtemp(prefix="pinstream-"))
         self.broker: Broker | None = None
         self.services: list[ServiceProcess] = []
-        self.nats_url = os.environ.get("NATS_URL", "")
+        self.nats_url = options.nats_url or os.environ.get("NATS_URL", "")
         self._supervisors: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -198,7 +200,8 @@ class LocalStack:
                 self.services.append(ServiceProcess(service, index, environ, ready_url, log))
 
     async def _set_up_streams(self) -> None:
-        environ = {**os.environ, **self.options.environ, "NATS_URL": self.nats_url}
+        more = self.options.environ_of.get("streams", {})
+        environ = {**os.environ, **self.options.environ, "NATS_URL": self.nats_url, **more}
         try:
             settings = from_environment(StreamSettings, environ)
             async with connect(settings, "streams") as bus:

@@ -24,6 +24,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from libs.common import metrics
+from libs.common.broker_access import NoTls, login, refused, renewed, tls_context
 from libs.common.delivery import seconds
 from libs.common.errors import (
     BrokerUnavailable,
@@ -35,14 +36,18 @@ from libs.common.errors import (
 )
 from libs.common.refusal import NO_MESSAGE, NO_STREAM, ApiError, ApiRefused, refusal
 from libs.common.settings import Settings, without_password
+from libs.common.subjects import JETSTREAM, inbox_prefix
 from libs.common.tasks import end
 
 CONNECT_PATIENCE_S = 10.0
+CLOSE_S = 0.5  # of a connection that has never been
 PING_EVERY_S = 3  # two unanswered pings: a dead link is noticed within 9 s; the client's default is minutes
 ATTEMPT_S = 2.0  # one publish or request; a broker that is alive answers within milliseconds
 PATIENCE_S = 30.0  # all attempts together: longer than a restart of the broker or the election of a leader
 SWEEP_S = 0.25
 PURGE_BATCH = 128
+NO_SEQUENCE = 2**53  # of a message; no stream has so many
+NOT_THERE = ("store EOF", "no message found", "message not found")  # how servers say it of such a one
 LAG_S = 0.02  # how long a replica that lags is given to catch up, each time
 HEADER_FRAME_BYTES = 16  # of NATS headers, beside names and values
 REFUSED_FOR_S = 20.0  # a refused permission makes a service unready for so long; what needs it tries more often
@@ -92,7 +97,7 @@ _ack_decoder = msgspec.json.Decoder(_PubAck)
 
 
 class _Client(Client):
-    """Bears subjects that are not UTF-8, which a server takes: the client's reader would die of one."""
+    """Bears subjects that are not UTF-8, which a server takes, and lets no server do without TLS where it is wanted."""
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
@@ -100,6 +105,11 @@ class _Client(Client):
         shown = subject.decode("utf-8", "backslashreplace").encode()
         message: Msg = super()._build_message(sid, shown, reply, data, headers)
         return message
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and "tls" in self.options and not info.get("tls_required"):
+            raise NoTls(NoTls.__doc__)  # the client would go on without
+        await super()._process_info(info, initial_connection)
 
 
 class Bus:
@@ -226,16 +236,16 @@ class Bus:
         raise BrokerUnavailable(f"no answer from $JS.API.{subject} in {patience_s:g} s")
 
     async def _api_once(self, subject: str, body: bytes) -> dict[str, Any]:
-        reply = await self._request(f"$JS.API.{subject}", body, None, ATTEMPT_S * 2)
+        reply = await self._request(f"{JETSTREAM}.{subject}", body, None, ATTEMPT_S * 2)
         if reply.headers and reply.headers.get("Status") == "503":
-            raise BrokerUnavailable(f"$JS.API.{subject}: nobody answers; is JetStream on?")
+            raise BrokerUnavailable(f"{JETSTREAM}.{subject}: nobody answers; is JetStream on?")
         answer: dict[str, Any] = msgspec.json.decode(reply.data)
         if "error" in answer:
             error_ = msgspec.convert(answer["error"], ApiError)
             if error_.err_code == NO_STREAM:
                 raise StreamMissing
             if error_.code == 503:
-                raise BrokerUnavailable(f"$JS.API.{subject}: {error_.description}")
+                raise BrokerUnavailable(f"{JETSTREAM}.{subject}: {error_.description}")
             raise ApiRefused(error_)
         return answer
 
@@ -289,7 +299,7 @@ class Bus:
             subscription = await self.client.subscribe(inbox, cb=replies.put)
             try:
                 request = {"seq": max(sequence, 1), "next_by_subj": pattern, "batch": batch}
-                await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), reply=inbox)
+                await self.client.publish(f"{JETSTREAM}.DIRECT.GET.{stream}", msgspec.json.encode(request), reply=inbox)
                 while True:
                     async with asyncio.timeout(ATTEMPT_S):
                         reply = await replies.get()
@@ -330,9 +340,16 @@ class Bus:
         """Seconds since 1970 by the clock of the leader of `stream`."""
         return seconds((await self.api(f"STREAM.INFO.{stream}"))["ts"])
 
-    async def probe(self, stream: str, unused: str) -> None:
-        """Has `stream` purge `unused`, a subject of it that nothing is ever on; raises where it cannot write."""
-        await self.api(f"STREAM.PURGE.{stream}", {"filter": unused})
+    async def probe(self, stream: str) -> None:
+        """Has `stream` remove a message that it does not have; raises where it cannot write.
+
+        With a permission that removes one message at a time at most, where a purge of nothing would ask for all.
+        """
+        try:
+            await self.api(f"STREAM.MSG.DELETE.{stream}", {"seq": NO_SEQUENCE, "no_erase": True})
+        except ApiRefused as error:
+            if not any(words in str(error) for words in NOT_THERE):
+                raise
 
     async def remove(self, stream: str, sequence: int) -> bool:
         """Removes one message for good; returns whether there was one."""
@@ -352,7 +369,7 @@ class Bus:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _start(self) -> None:
+    async def _start(self, name: str) -> None:
         self._inbox = self.client.new_inbox()
 
         async def acked(message: Msg) -> None:
@@ -361,6 +378,11 @@ class Bus:
                 waiting.answer.set_result(message)
 
         await self.client.subscribe(f"{self._inbox}.*", cb=acked)
+        with suppress(*LINK_DOWN):
+            for _ in range(2):  # the client sends its first ping before what waits to be sent
+                await self.client.flush(ATTEMPT_S)  # a refusal comes before the answer
+        if not self.permitted:
+            raise StartFailed(f"the broker lets this user have no answers; is NATS_NKEY_FILE the key of {name}?")
         self._sweeper = asyncio.create_task(self._sweep(), name="bus sweeper")
 
     async def _sweep(self) -> None:
@@ -382,11 +404,13 @@ class Bus:
         if found is None:
             return False
         self._refused_at = time.monotonic()
-        log.error("the broker refused a permission", to=found["what"], subject=found["subject"])
+        subject = found["subject"]
         if found["what"] == "publish":
             for waiting in self._acks.values():  # the client library puts the error into small letters
                 if waiting.subject.lower() == found["subject"].lower() and not waiting.answer.done():
-                    waiting.answer.set_exception(PermissionRefused(f"no permission to publish to {waiting.subject}"))
+                    subject = waiting.subject
+                    waiting.answer.set_exception(PermissionRefused(f"no permission to publish to {subject}"))
+        log.error("the broker refused a permission", to=found["what"], subject=subject)
         return True
 
     def _check_reconnecting(self) -> None:
@@ -442,11 +466,23 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
     """
     client = _Client()
     bus = Bus(client)
+    context, known_by = tls_context(settings), login(settings)
+    servers = [part.strip() for part in settings.nats_url.split(",")]
+    where = without_password(settings.nats_url)
+    user = name.split()[0]  # those of one service have inboxes in common
+    refusals: dict[Any, str] = {}  # by server
 
     async def failed(error: Exception) -> None:
-        if bus._inbox == "":
-            return  # before the first connection `connect` itself reports the last error
-        if isinstance(error, nats.errors.SlowConsumerError):
+        why = refused(settings, error)
+        if bus._inbox == "":  # before the first connection `connect` itself reports the last error
+            if why is not None:
+                refusals[client._server_pool[-1].uri] = why
+                if len(refusals) == len(servers):
+                    raise StartFailed(f"the broker at {where} does not do: {why}")
+            return
+        if why is not None:
+            log.error("broker connection", error=why)
+        elif isinstance(error, nats.errors.SlowConsumerError):
             log.error("a subscription fell behind and lost messages", subject=error.subject)
         elif not bus._refused(str(error)):
             log.warning("broker connection", error=str(error) or type(error).__name__)
@@ -461,14 +497,17 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
         if not client.is_closed:
             metrics.broker_disconnects.add(1)
             log.warning("lost the broker")
+            if context is not None:
+                client.options["tls"] = renewed(settings, context)
 
     try:
         async with asyncio.timeout(CONNECT_PATIENCE_S):
             await client.connect(
-                [part.strip() for part in settings.nats_url.split(",")],
+                servers,
                 name=name,
-                user=settings.nats_user,
-                password=settings.nats_password,
+                **known_by,
+                tls=context,
+                inbox_prefix=inbox_prefix(user),
                 error_cb=failed,
                 disconnected_cb=disconnected,
                 closed_cb=closed,
@@ -479,19 +518,21 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
                 ping_interval=PING_EVERY_S,
                 max_outstanding_pings=2,
             )
-    except (TimeoutError, *LINK_DOWN) as error:
-        with suppress(*LINK_DOWN):
-            await client.close()
-        why = str(error) or "no answer"
-        where = without_password(settings.nats_url)
+    except (TimeoutError, StartFailed, *LINK_DOWN) as error:
+        with suppress(TimeoutError, *LINK_DOWN):
+            async with asyncio.timeout(CLOSE_S):  # after a handshake that failed the client would wait for ever
+                await client.close()
+        if isinstance(error, StartFailed):
+            raise
+        why = next(iter(refusals.values()), str(error) or "no answer")
         raise StartFailed(f"no broker at {where} ({why}); start nats-server with JetStream, or set NATS_URL") from error
     version = client.connected_server_version
     if (version.major, version.minor) < MIN_SERVER:
         await client.close()
         raise StartFailed(f"the broker is nats-server {version.major}.{version.minor}; 2.11 or newer is needed")
-    await bus._start()
     metrics.broker_disconnects.add(0)
     try:
+        await bus._start(user)
         yield bus
     except asyncio.CancelledError:
         if not bus.lost or owner is None:

@@ -1,4 +1,4 @@
-"""What no log line may hold: keys, tickets and tokens, wherever in it they stand, libraries' lines included.
+"""What no log line may hold: keys, seeds, passwords in addresses, tickets and tokens, wherever in it they stand.
 
 What is shown to whoever looks at the system holds less: no session's id, which opens one that was begun without a key.
 """
@@ -14,6 +14,8 @@ SECRET = re.compile(
     r"|(?P<ticket>pst_)[A-Za-z0-9_-]{43}"
     r"|(?P<webhook>whsec_)[A-Za-z0-9+/=_-]{24,}"
     r"|(?P<jwt>eyJ)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
+    r"|(?P<seed>\bS[UAONC])[A-Z2-7]{56}\b"
+    r"|(?P<userinfo>\b(?:nats|tls|wss?)://)[^@/\s,\"'\\]+(?=@)"
     r"|(?P<bearer>\bBearer )[^\s\"'\\]+",
     re.IGNORECASE,
 )

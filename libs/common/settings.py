@@ -28,6 +28,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nats_url: Annotated[str, Meta(description="servers of the broker, comma-separated")] = "nats://127.0.0.1:4222"
     nats_user: Annotated[str | None, Meta(description="user name for the broker")] = None
     nats_password: Annotated[str | None, Meta(description="password for the broker")] = None
+    nats_nkey_file: Annotated[str | None, Meta(description="file of the nkey seed that this service is known by")] = None
+    nats_ca_file: Annotated[
+        str | None, Meta(description="PEM file of the authorities that the broker's certificate is checked by")
+    ] = None
+    nats_cert_file: Annotated[
+        str | None, Meta(description="PEM file of this service's own certificate, where the broker asks for one")
+    ] = None
+    nats_key_file: Annotated[str | None, Meta(description="PEM file of that certificate's key")] = None
     replica_name: Annotated[
         str | None, Meta(description="what this replica is called where all are listed; unset: the host's name")
     ] = None
@@ -58,12 +66,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10.0
 
 
+    def __post_init__(self) -> None:
+        for name in ("nats_nkey_file", "nats_ca_file", "nats_cert_file", "nats_key_file"):
+            _check_file(name, getattr(self, name))
+        if (self.nats_cert_file is None) != (self.nats_key_file is None):
+            raise ValueError("NATS_CERT_FILE and NATS_KEY_FILE: one without the other is of no use")
+        if self.nats_password is not None and self.nats_user is None:
+            raise ValueError("NATS_PASSWORD: it is of no use without NATS_USER")
+
+    @property
+    def nats_tls(self) -> bool:
+        """Whether the broker is spoken to by TLS alone."""
+        return "tls://" in self.nats_url or bool(self.nats_ca_file or self.nats_cert_file)
+
+
 class SiteSettings(Settings, frozen=True, kw_only=True):
     """What services that know of the site are told besides."""
 
     site_url: Annotated[str, Meta(description="origin of the site")] = DEFAULT_SITE
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_address("site_url", self.site_url)
 
 
@@ -86,8 +109,16 @@ class UpstreamSettings(SiteSettings, frozen=True, kw_only=True):
         super().__post_init__()
         if self.upstream_proxy is not None:
             _check_address("upstream_proxy", self.upstream_proxy)
-        if self.upstream_ca_file and not Path(self.upstream_ca_file).is_file():
-            raise ValueError(f"UPSTREAM_CA_FILE: {self.upstream_ca_file!r} is not a file")
+        _check_file("upstream_ca_file", self.upstream_ca_file)
+
+
+def _check_file(name: str, path: str | None) -> None:
+    if path is None:
+        return
+    if not Path(path).is_file():
+        raise ValueError(f"{name.upper()}: {path!r} is not a file")
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"{name.upper()}: {path!r} may not be read by this user")
 
 
 def _check_address(name: str, value: str) -> None:

@@ -65,8 +65,7 @@ ALL_CALLBACKS = f"$KV.{CALLBACKS_BUCKET}.*"
 WEBHOOK_KEY = f"$KV.{ACCESS_BUCKET}.webhooks"
 ALL_SUSPECTS = "quarantine.>"
 ALL_DEAD_LETTERS = "dead.>"
-NO_LEASE = "media.lease.nobody.nobody"  # a subject of RAW that no message, and no durable's filter, is on
-NO_RECORD = f"$KV.{RESULTS_BUCKET}.nobody"  # the same of the bucket
+ALL_LEASE_ENDS = "media.lease.*.end"
 PUBLIC_RESULTS = "results.>"  # where the bucket republishes its records, for other services
 ALL_CANCELS = "search.cancel.*"  # core NATS: a session id whose work is to stop at once
 ALL_STATUS = "replica.status.*.*"  # core NATS: what a replica says of itself unasked, as it begins and ends
@@ -75,6 +74,14 @@ ALL_STATUS = "replica.status.*.*"  # core NATS: what a replica says of itself un
 GATEWAY = "gateway"
 SERVICES = {service: f"pinstream-{service}" for service in (GATEWAY, CRAWLER, TRANSFORMER, DEDUP)}
 PING, INFO, STATS = "PING", "INFO", "STATS"
+
+# where JetStream is asked
+JETSTREAM = "$JS.API"
+# how one says what became of a message, and that a flow of them may go on. There are two forms of each: the older, and
+# the one that servers use from 2.16 on, which names domain (`_` for none) and account first
+ANSWERS = ("$JS.ACK.{stream}.{consumer}.>", "$JS.ACK._.*.{stream}.{consumer}.>")
+FLOWS = ("$JS.FC.{stream}.>", "$JS.FC._.*.{stream}.>")
+
 
 # the last part of a record's key
 REQUEST = "request"
@@ -180,6 +187,11 @@ def records_of_all(kind: str) -> str:
     return f"$KV.{RESULTS_BUCKET}.*.{kind}"
 
 
+def named_records_of_all(kind: str) -> str:
+    """The records of one kind that are about an item or a signature, of all sessions."""
+    return f"{records_of_all(kind)}.*"
+
+
 def access_key(id_: str) -> str:
     """Where an API key is kept, without its secret."""
     return f"$KV.{ACCESS_BUCKET}.{token(id_)}"
@@ -225,9 +237,21 @@ def cancel(session: str) -> str:
 
 
 def asked_of(service: str, replica: str) -> tuple[str, ...]:
-    """Where a replica is asked, whatever is asked of it (PING, INFO, STATS): of all services, of its own, of itself."""
+    """Where a replica is asked, whatever is asked of it: of all services, of its own, of itself.
+
+    One by one, for who may subscribe to `$SRV.*` may at a server subscribe to `$SRV.>` too.
+    """
+    return _asked(service, token(replica))
+
+
+def all_asked_of(service: str) -> tuple[str, ...]:
+    """Where any replica of a service is asked."""
+    return _asked(service, "*")
+
+
+def _asked(service: str, replica: str) -> tuple[str, ...]:
     name = SERVICES[service]
-    return "$SRV.*", f"$SRV.*.{name}", f"$SRV.*.{name}.{token(replica)}"
+    return tuple(f"$SRV.{verb}{whom}" for verb in (PING, INFO, STATS) for whom in ("", f".{name}", f".{name}.{replica}"))
 
 
 def verb_of(subject: str) -> str:
@@ -239,6 +263,11 @@ def stats(service: str, replica: str | None = None) -> str:
     """Where a service's replicas, or one of them, are asked for their figures."""
     subject = f"$SRV.{STATS}.{SERVICES[service]}"
     return subject if replica is None else f"{subject}.{token(replica)}"
+
+
+def all_status(service: str) -> str:
+    """Where the replicas of a service say unasked how they are."""
+    return f"replica.status.{SERVICES[service]}.*"
 
 
 def status(service: str, replica: str) -> str:
@@ -269,6 +298,16 @@ def original(subject: str) -> str:
 def dead_letter(stage: str, subject: str) -> str:
     """Where a message of `subject` is kept that `stage` could not handle."""
     return f"dead.{token(stage)}.{subject}"
+
+
+def dead_letters_of(stage: str) -> str:
+    """All dead letters of a stage."""
+    return f"dead.{token(stage)}.>"
+
+
+def inbox_prefix(user: str) -> str:
+    """What the inboxes of a user of the broker begin with, so that no other can listen there."""
+    return f"_INBOX_{token(user)}"
 
 
 def session_in(subject: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from libs.common import subjects
 from libs.common.bus import Bus, Stored
 from libs.common.delivery import delivery_of, is_delivery
 from libs.common.errors import BrokerUnavailable, PinstreamError
@@ -91,7 +92,7 @@ class Tail:
             with suppress(Exception):  # the link is down: the subscription is gone with it, and that was logged
                 await subscription.unsubscribe()
                 if name:
-                    await self.bus.tell(f"$JS.API.CONSUMER.DELETE.{self.stream}.{name}")
+                    await self.bus.tell(f"{subjects.JETSTREAM}.CONSUMER.DELETE.{self.stream}.{name}")
 
     async def _create(self) -> str:
         info = await self.bus.api(f"STREAM.INFO.{self.stream}")

@@ -27,7 +27,7 @@ NO_ROOM_BETWEEN = {
 }
 
 PLACES = {subjects.RESULTS: NO_ROOM, **NO_ROOM_BETWEEN}
-UNUSED = {subjects.RESULTS: subjects.NO_RECORD, subjects.RAW: subjects.NO_LEASE}  # what no durable's filter takes
+PROVED = (subjects.RESULTS, subjects.RAW)
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ def trouble_of(error: BrokerUnavailable | PublishRefused, *, connected: bool) ->
 class Storage:
     """Looks at an interval. `trouble` says what is the matter, None while all is well.
 
-    Records that come are proof enough. Where none does, nothing is purged, which a broker refuses whose disk was full
+    Records that come are proof enough. Where none does, nothing is removed, which a broker refuses whose disk was full
     (2.14 and 2.15, until they are started anew): it reads and answers as ever, and lets whoever writes wait.
     """
 
@@ -132,10 +132,10 @@ class Storage:
     async def _prove(self, stream: str, newest: int) -> None:
         """Raises where nothing was stored since the last look, and nothing can be."""
         before, self._newest[stream] = self._newest.get(stream, newest), newest
-        if before == newest and stream in UNUSED:
+        if before == newest and stream in PROVED:
             with suppress(PermissionRefused):  # a gateway that may not is told by its own requests only
                 async with asyncio.timeout(ANSWER_S):
-                    await self.session_log.bus.probe(stream, UNUSED[stream])
+                    await self.session_log.bus.probe(stream)
 
 
 @asynccontextmanager

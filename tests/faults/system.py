@@ -64,7 +64,7 @@ class System:
         return f"ws://127.0.0.1:{self.ports['gateway']}/ws"
 
     async def __aenter__(self) -> Self:
-        async with connect(Settings(nats_url=self.url), "streams") as bus:
+        async with connect(Settings(nats_url=self.url, **self.settings.get("streams", {})), "streams") as bus:
             await set_up(bus, self.streams)
         for service in self.services:
             self.start(service)
@@ -116,7 +116,7 @@ class System:
         stop = self.stopping[service]
         common: dict[str, Any] = {
             "nats_url": self.urls.get(service, self.url),
-            "health_port": self.ports[service],
+            "health_port": 0 if service == "gateway" else self.ports[service],  # it says how it is at its own port too
             **self.settings.get(service, {}),
         }
         site: dict[str, Any] = {"site_url": self.origin, "media_hosts": (urlsplit(self.origin).netloc,)}

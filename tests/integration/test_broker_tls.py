@@ -1,0 +1,184 @@
+"""TLS between a service and its broker, by settings and the committed server-tls.conf."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from structlog.testing import capture_logs
+
+from libs.client.broker import Broker
+from libs.common.bus import Bus, connect
+from libs.common.errors import BadSetting, StartFailed
+from libs.common.settings import Settings, from_environment
+from tests.guarded import guarded_broker, key
+from tests.wait import wait_until
+
+MOUNTED = "/etc/nats/tls"  # where the committed file expects certificates
+
+
+class Authority:
+    """A certificate authority and what it issues, as files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.ca = trustme.CA()
+        self.ca.cert_pem.write_to_path(folder / "ca.crt")
+        self.issue("tls")
+
+    def issue(self, name: str) -> tuple[str, str]:
+        """The files of a certificate for this machine and its key."""
+        issued = self.ca.issue_cert("127.0.0.1", "localhost")
+        certificate, secret = self.folder / f"{name}.crt", self.folder / f"{name}.key"
+        certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(secret)
+        return str(certificate), str(secret)
+
+    @property
+    def ca_file(self) -> str:
+        """What others check it by."""
+        return str(self.folder / "ca.crt")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "tls")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "other")
+
+
+def tls_broker(tmp_path: Path, *, verify: bool) -> Broker:
+    broker = guarded_broker(tmp_path, file="server-tls.conf")
+    file = broker.store / "server-tls.conf"
+    text = file.read_text()
+    assert text.count(MOUNTED) == 3
+    file.write_text(text.replace(MOUNTED, str(tmp_path / "tls")))
+    broker.environ = {"NATS_TLS_VERIFY": "true" if verify else "false"}
+    return broker
+
+
+@pytest.fixture
+def broker(tmp_path: Path, authority: Authority) -> Iterator[Broker]:
+    """One that shows a certificate."""
+    broker = tls_broker(tmp_path, verify=False)
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def mutual(tmp_path: Path, authority: Authority) -> Iterator[Broker]:
+    """One that wants to see one, too."""
+    broker = tls_broker(tmp_path, verify=True)
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+def told(broker: Broker, **more: str) -> Settings:
+    """The gateway's settings."""
+    environ = {
+        "NATS_URL": broker.url.replace("nats://", "tls://"),
+        "NATS_NKEY_FILE": key(broker.store.parent, "gateway"),
+        **{name.upper(): value for name, value in more.items()},
+    }
+    return from_environment(Settings, environ)
+
+
+def is_encrypted(bus: Bus) -> bool:
+    return isinstance(bus.client._transport._io_writer.get_extra_info("ssl_object"), ssl.SSLObject)
+
+
+async def test_a_service_checks_the_broker_by_the_authority_that_it_is_told(
+    broker: Broker, authority: Authority, other: Authority
+) -> None:
+    async with connect(told(broker, nats_ca_file=authority.ca_file), "gateway") as bus:
+        assert is_encrypted(bus)
+    plain = Settings(nats_url=broker.url, nats_nkey_file=key(broker.store.parent, "gateway"), nats_ca_file=authority.ca_file)
+    async with connect(plain, "gateway") as bus:  # the file alone demands it, whatever the address says
+        assert is_encrypted(bus)
+    with pytest.raises(StartFailed, match=r"certificate is not accepted \(.*\): NATS_CA_FILE is not the one that issued it"):
+        async with connect(told(broker, nats_ca_file=other.ca_file), "gateway"):
+            pass
+    with pytest.raises(StartFailed, match="NATS_CA_FILE is not set"):
+        async with connect(told(broker), "gateway"):
+            pass
+
+
+async def test_a_service_shows_its_own_certificate_where_the_broker_asks_for_one(
+    mutual: Broker, authority: Authority, other: Authority
+) -> None:
+    certificate, secret = authority.issue("gateway")
+    mine = {"nats_ca_file": authority.ca_file, "nats_cert_file": certificate, "nats_key_file": secret}
+    async with connect(told(mutual, **mine), "gateway") as bus:
+        assert is_encrypted(bus)
+    with pytest.raises(StartFailed, match="asks for a certificate: set NATS_CERT_FILE and NATS_KEY_FILE"):
+        async with connect(told(mutual, nats_ca_file=authority.ca_file), "gateway"):
+            pass
+    certificate, secret = other.issue("gateway")
+    with pytest.raises(StartFailed, match="does not accept the certificate of NATS_CERT_FILE"):
+        strange = {"nats_cert_file": certificate, "nats_key_file": secret}
+        async with connect(told(mutual, nats_ca_file=authority.ca_file, **strange), "gateway"):
+            pass
+
+
+async def test_a_broker_without_tls_is_not_talked_to_where_tls_is_demanded(tmp_path: Path, authority: Authority) -> None:
+    broker = guarded_broker(tmp_path)
+    broker.start()
+    try:
+        with pytest.raises(StartFailed, match=r"offers no TLS: NATS_URL, NATS_CA_FILE or NATS_CERT_FILE demand it"):
+            async with connect(told(broker, nats_ca_file=authority.ca_file), "gateway"):
+                pass
+    finally:
+        broker.stop()
+
+
+async def test_renewed_certificates_are_taken_up_without_a_restart(
+    broker: Broker, authority: Authority, other: Authority
+) -> None:
+    trusted = authority.folder / "trusted.crt"
+    trusted.write_bytes((authority.folder / "ca.crt").read_bytes())
+    async with connect(told(broker, nats_ca_file=str(trusted)), "gateway") as bus:
+        for name in ("tls.crt", "tls.key", "ca.crt"):  # a new authority, and a certificate of it
+            (authority.folder / name).write_bytes((other.folder / name).read_bytes())
+        trusted.write_bytes((other.folder / "ca.crt").read_bytes())
+        await asyncio.to_thread(broker.stop)
+        with capture_logs() as logs:
+            broker.start()
+            await wait_until(lambda: bus.reconnects == 1, "connected again")
+        assert is_encrypted(bus)
+    assert [line for line in logs if "certificate" in str(line)] == []
+
+
+@pytest.mark.parametrize("name", ["NATS_NKEY_FILE", "NATS_CA_FILE", "NATS_CERT_FILE", "NATS_KEY_FILE"])
+def test_a_file_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(BadSetting, match=rf"^{name}: '/no/such' is not a file"):
+        from_environment(Settings, {name: "/no/such"})
+
+
+def test_settings_that_go_together(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("none")
+    with pytest.raises(BadSetting, match="NATS_CERT_FILE and NATS_KEY_FILE: one without the other"):
+        from_environment(Settings, {"NATS_CERT_FILE": str(file)})
+    with pytest.raises(BadSetting, match="NATS_PASSWORD: it is of no use without NATS_USER"):
+        from_environment(Settings, {"NATS_PASSWORD": "x"})
+
+
+async def test_a_file_that_holds_no_certificate_is_named(tmp_path: Path) -> None:
+    file = str(tmp_path / "file")
+    Path(file).write_text("none")
+    with pytest.raises(StartFailed, match="NATS_CA_FILE: .* holds no certificates"):
+        async with connect(Settings(nats_ca_file=file), "gateway"):
+            pass
+    with pytest.raises(StartFailed, match="NATS_CERT_FILE, NATS_KEY_FILE: .* are no certificate and its key"):
+        async with connect(Settings(nats_cert_file=file, nats_key_file=file), "gateway"):
+            pass
