@@ -175,8 +175,7 @@ def test_the_probes_ask_where_the_service_answers(name: str, workload: str, tmp_
     if isinstance(settings, GatewaySettings):
         assert ports["http"] == settings.gateway_port
         assert settings.gateway_host == "0.0.0.0"
-    else:
-        assert ports["health"] == import_module(f"services.{workload}.__main__").HEALTH_PORT
+    assert ports["health"] == import_module(f"services.{workload}.__main__").HEALTH_PORT
     asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
     assert {get["port"] for get in asked.values()} == {"health"}
     assert [asked[kind]["path"] for kind in asked] == ["/healthz", "/healthz", "/readyz"]
