@@ -86,11 +86,11 @@ async def measure(way: Way, sessions: int, seconds: float) -> dict[str, Any]:
         )
         async with LocalStack(options) as stack:
             warm = Searching(stack.ws_url, 999_999)
-            await _has_first([warm])
+            await has_first([warm])
             await end(warm.task)
             await asyncio.sleep(3)  # a context is warm again
             alone = Searching(stack.ws_url, 999_998)
-            await _has_first([alone])
+            await has_first([alone])
             await end(alone.task)
             searches = [Searching(stack.ws_url, number) for number in range(sessions)]
 
@@ -101,7 +101,7 @@ async def measure(way: Way, sessions: int, seconds: float) -> dict[str, Any]:
                     await asyncio.sleep(SAMPLE_S)
 
             watching = asyncio.create_task(watch())
-            await _has_first(searches)
+            await has_first(searches)
             since = time.monotonic()
             await asyncio.sleep(seconds)
             until = time.monotonic()
@@ -127,7 +127,8 @@ async def measure(way: Way, sessions: int, seconds: float) -> dict[str, Any]:
     }
 
 
-async def _has_first(searches: list[Searching], within_s: float = 180.0) -> None:
+async def has_first(searches: list[Searching], within_s: float = 180.0) -> None:
+    """Returns when each of them has its first video."""
     async with asyncio.timeout(within_s):
         while not all(one.videos for one in searches):
             for one in searches:

@@ -1,0 +1,126 @@
+"""The broker's configuration as its pods get it, by k8s/nats and by its Helm chart: does nats-server take it?"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from libs.client.broker import find_server
+from tests.unit.containers.dockerfile import ROOT
+from tests.unit.k8s.rendering import of_kind, overlay, pod, workloads
+
+VALUES = yaml.safe_load((ROOT / "k8s" / "nats" / "helm-values.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def secrets() -> dict[str, dict[str, str]]:
+    """What scripts/k8s-secrets makes, by Secret and file."""
+    done = subprocess.run([ROOT / "scripts" / "k8s-secrets", "--print"], capture_output=True, text=True, check=True)
+    made = [found for found in yaml.safe_load_all(done.stdout) if found]
+    return {
+        found["metadata"]["name"]: {name: b64decode(value).decode() for name, value in found["data"].items()}
+        for found in made
+    }
+
+
+def mounted(sources: list[dict[str, Any]], maps: dict[str, dict[str, str]], folder: Path) -> None:
+    """Writes what a projected volume has."""
+    for source in sources:
+        [(kind, projection)] = source.items()
+        data = maps[projection["name"]]
+        items = projection.get("items") or [{"key": name, "path": name} for name in data]
+        assert kind in ("configMap", "secret")
+        for item in items:
+            file = folder / item["path"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(data[item["key"]])
+
+
+def taken(config: Path, environ: dict[str, str]) -> str:
+    """What nats-server says of a configuration that it tests without starting."""
+    command = [str(find_server()), "--config", str(config), "-t"]
+    done = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def accepted(config: Path) -> str:
+    """What it says of one without a fault."""
+    return f"nats-server: configuration file {config} is valid"
+
+
+@pytest.mark.parametrize("name", ["local", "production"])
+def test_the_servers_take_the_configuration_that_is_mounted(
+    name: str, secrets: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    spec = pod(workloads(overlay(name))["nats"])
+    [container] = spec["containers"]
+    maps = {found: one["data"] for found, one in of_kind(overlay(name), "ConfigMap").items()}
+    [volume] = [volume for volume in spec["volumes"] if volume["name"] == "config"]
+    [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "config"]
+    mounted(volume["projected"]["sources"], {**maps, **secrets}, tmp_path)
+    file = Path(container["args"][container["args"].index("--config") + 1])
+    assert str(file.parent) == mount["mountPath"]
+    environ = {entry["name"]: entry.get("value", "nats-0") for entry in container["env"]}
+    config = tmp_path / file.name
+    assert accepted(config) in taken(config, environ).replace("'", "")
+
+
+def test_without_the_keys_it_is_refused(secrets: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    for file in ("accounts.conf", "server.conf"):
+        (tmp_path / file).write_text((ROOT / "deploy" / "nats" / file).read_text())
+    assert "keys.conf" in taken(tmp_path / "server.conf", {})
+
+
+def test_the_charts_values_give_what_the_servers_take(secrets: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    """As files/config/*.yaml of the chart have it, and its `nats.formatConfig`: JSON, `<< … >>` without the quotes."""
+    config = VALUES["config"]
+    document = {
+        "server_name": "<< $POD_NAME >>",
+        "port": 4222,
+        "http_port": config["monitor"]["port"],
+        "lame_duck_grace_period": "10s",
+        "lame_duck_duration": "30s",
+        "cluster": {
+            "port": 6222,
+            "no_advertise": config["cluster"]["noAdvertise"],
+            "routes": ["nats://nats-0.nats-headless:6222"],
+            **config["cluster"]["merge"],
+        },
+        "jetstream": {
+            "store_dir": config["jetstream"]["fileStore"]["dir"],
+            "max_file_store": f"<< {config['jetstream']['fileStore']['maxSize']} >>",
+            "max_memory_store": 0,
+        },
+        **config["merge"],
+    }
+    text = re.sub(r'".*\$include": "(.*)",?', r"include \1;", json.dumps(document, indent=2, sort_keys=True))
+    file = tmp_path / "nats-config" / "nats.conf"
+    file.parent.mkdir()
+    file.write_text(re.sub(r'"<<\s+(.*)\s+>>"', r"\1", text))
+    [volume] = [patch["value"] for patch in VALUES["podTemplate"]["patch"]]
+    [mount] = [patch["value"] for patch in VALUES["container"]["patch"]]
+    assert volume["name"] == mount["name"]
+    maps = {"nats-accounts": {"accounts.conf": (ROOT / "deploy" / "nats" / "accounts.conf").read_text()}}
+    mounted(volume["projected"]["sources"], {**maps, **secrets}, tmp_path / Path(mount["mountPath"]).name)
+    assert accepted(file) in taken(file, {"POD_NAME": "nats-0"}).replace("'", "")
+
+
+def test_the_chart_is_asked_for_what_the_plain_manifests_have() -> None:
+    plain = workloads(overlay("production"))["nats"]
+    [container] = pod(plain)["containers"]
+    assert container["image"] == f"nats:{VALUES['container']['image']['tag']}"
+    assert VALUES["container"]["merge"]["resources"] == container["resources"]
+    assert VALUES["container"]["merge"]["securityContext"] == container["securityContext"]
+    assert VALUES["podTemplate"]["merge"]["spec"]["securityContext"] == pod(plain)["securityContext"]
+    assert VALUES["config"]["cluster"]["replicas"] == plain["spec"]["replicas"]
+    [claim] = plain["spec"]["volumeClaimTemplates"]
+    size = claim["spec"]["resources"]["requests"]["storage"]
+    assert VALUES["config"]["jetstream"]["fileStore"]["pvc"]["size"] == size
