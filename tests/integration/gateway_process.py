@@ -32,13 +32,10 @@ MB = 1024 * 1024
 
 
 class GatewayProcess:
-    """`async with GatewayProcess(nats_url, folder) as gateway`; further settings as keywords, in small letters.
+    """`async with GatewayProcess(nats_url, folder) as gateway`; further settings as keywords, in small letters."""
 
-    `under` is a command that runs it.
-    """
-
-    def __init__(self, nats_url: str, folder: Path, *, under: tuple[str, ...] = (), **settings: object) -> None:
-        self.command = (*under, sys.executable, "-m", "services.gateway")
+    def __init__(self, nats_url: str, folder: Path, **settings: object) -> None:
+        self.command: tuple[str, ...] = (sys.executable, "-m", "services.gateway")
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"ws://{self.address}/ws"

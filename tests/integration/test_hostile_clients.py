@@ -240,8 +240,9 @@ async def test_a_message_that_grows_beyond_what_may_be_is_closed_with_1009_and_k
 async def test_a_low_limit_of_open_files_is_raised_and_one_that_cannot_be_is_told_and_kept(
     nats_url: str, tmp_path: Path
 ) -> None:
-    limited = ("prlimit", f"--nofile={OWN // 2}:{OWN + 10}")
-    async with GatewayProcess(nats_url, tmp_path, under=limited) as gateway, AsyncExitStack() as clients:
+    process = GatewayProcess(nats_url, tmp_path)
+    process.command = ("prlimit", f"--nofile={OWN // 2}:{OWN + 10}", *process.command)
+    async with process as gateway, AsyncExitStack() as clients:
         assert '"served": 10' in gateway.said
         for _ in range(10):
             await clients.enter_async_context(connect(gateway.url))
