@@ -102,10 +102,14 @@ async def test_a_service_checks_the_broker_by_the_authority_that_it_is_told(
 ) -> None:
     async with connect(told(broker, nats_ca_file=authority.ca_file), "gateway") as bus:
         assert is_encrypted(bus)
-    plain = Settings(nats_url=broker.url, nats_nkey_file=key(broker.store.parent, "gateway"), nats_ca_file=authority.ca_file)
+    plain = Settings(
+        nats_url=broker.url, nats_nkey_file=key(broker.store.parent, "gateway"), nats_ca_file=authority.ca_file
+    )
     async with connect(plain, "gateway") as bus:  # the file alone demands it, whatever the address says
         assert is_encrypted(bus)
-    with pytest.raises(StartFailed, match=r"certificate is not accepted \(.*\): NATS_CA_FILE is not the one that issued it"):
+    with pytest.raises(
+        StartFailed, match=r"certificate is not accepted \(.*\): NATS_CA_FILE is not the one that issued it"
+    ):
         async with connect(told(broker, nats_ca_file=other.ca_file), "gateway"):
             pass
     with pytest.raises(StartFailed, match="NATS_CA_FILE is not set"):
@@ -130,7 +134,9 @@ async def test_a_service_shows_its_own_certificate_where_the_broker_asks_for_one
             pass
 
 
-async def test_a_broker_without_tls_is_not_talked_to_where_tls_is_demanded(tmp_path: Path, authority: Authority) -> None:
+async def test_a_broker_without_tls_is_not_talked_to_where_tls_is_demanded(
+    tmp_path: Path, authority: Authority
+) -> None:
     broker = guarded_broker(tmp_path)
     broker.start()
     try:

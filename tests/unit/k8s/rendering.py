@@ -49,7 +49,7 @@ def containers(workload: Object) -> Iterator[dict[str, Any]]:
 def environ(objects: tuple[Object, ...], name: str) -> dict[str, str]:
     """The variables that the manifests give the one container of a workload."""
     [container] = containers(workloads(objects)[name])
-    maps, found = of_kind(objects, "ConfigMap"), {}
+    maps, found = of_kind(objects, "ConfigMap"), dict[str, str]()
     for source in container.get("envFrom", []):
         found |= maps[source["configMapRef"]["name"]]["data"]
     return found | {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}
