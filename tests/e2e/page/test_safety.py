@@ -50,6 +50,8 @@ async def test_no_script_but_the_pages_own_can_run(browser: Browser, gateway: Ga
     assert "unsafe" not in sent
     assert "blob:" not in sent.replace("media-src http: https: blob:", "")
     async with opened(browser, gateway.url, faults_expected=True) as page:
+        meta = await page.locator("meta[http-equiv=Content-Security-Policy]").get_attribute("content")
+        assert sorted(f"{meta}; frame-ancestors 'none'".split("; ")) == sorted(sent.split("; "))
         await expect(page.locator("#welcome")).to_be_visible()
         with pytest.raises(Error, match="TrustedScript"):
             await page.add_script_tag(content="window.ran = true")

@@ -7,7 +7,7 @@ import { address } from "./address.js";
 const DWELL_MS = 180; // a pointer that only passes by starts nothing
 const SEEN = 0.25; // a video of which less is in the window pauses
 const NATIVE_HLS = "application/vnd.apple.mpegurl";
-// Workers come from blob: addresses, which the page's policy has no need to allow.
+// No worker: the page's policy allows none.
 const HLS_OPTIONS = { enableWorker: false, capLevelToPlayerSize: true, maxBufferLength: 12, backBufferLength: 12 };
 const MOST_CAPTIONS = 8;
 
