@@ -65,6 +65,12 @@ COPY services/dedup services/dedup
 RUN python -m compileall -q --invalidation-mode unchecked-hash .
 
 FROM service AS dedup
+# where the job that makes the broker's keys writes them: a volume takes the owner of the place it is first mounted at
+USER root
+RUN cd / && for user in server streams gateway crawler transformer dedup subscriber operator system; do \
+        install -d -o 10001 -g 10001 -m 0755 "keys/$user"; \
+    done
+USER 10001:10001
 COPY --from=dedup-build /opt/venv /opt/venv
 COPY --from=dedup-build /opt/pinstream /opt/pinstream
 ENV HEALTH_PORT=8083

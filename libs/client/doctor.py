@@ -75,7 +75,7 @@ def check_broker() -> Finding:
     """A nats-server of 2.11 or newer, here or at NATS_URL."""
     url = os.environ.get("NATS_URL")
     if url:
-        host, _, port = url.split(",")[0].removeprefix("nats://").rsplit("@", 1)[-1].partition(":")
+        host, _, port = url.split(",")[0].rpartition("//")[2].rsplit("@", 1)[-1].partition(":")
         try:
             socket.create_connection((host, int(port or 4222)), timeout=3).close()
         except (OSError, ValueError) as error:

@@ -35,9 +35,9 @@ STEADY_S = 10.0  # one that lived this long is restarted at once
 
 
 class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run. `environ` is for every service, `environ_of` for those of a name, of which
-    `streams` is one; None for `store` keeps the streams only while it runs, None for `nats_url` (and no NATS_URL) starts a
-    broker.
+    """What to run. `environ` is for every service, `environ_of` for those of a name, of which `streams` is one.
+
+    None for `store` keeps the streams only while it runs; None for `nats_url` (and no NATS_URL) starts a broker.
     """
 
     site_url: str | None = None

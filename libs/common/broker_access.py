@@ -16,7 +16,13 @@ from libs.common.errors import StartFailed
 from libs.common.settings import Settings
 
 # how the certificates of several libraries and TLS versions are refused, by the server
-CERTIFICATE_WANTED = ("certificate required", "bad certificate", "unknown ca", "certificate expired", "handshake failure")
+CERTIFICATE_WANTED = (
+    "certificate required",
+    "bad certificate",
+    "unknown ca",
+    "certificate expired",
+    "handshake failure",
+)
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""Makes the keys of the broker's users, a seed for each service and the public ones for the servers; keeps what is there.
+"""Makes the keys of the broker's users: a seed for each, the public ones for the servers; what is there is kept.
 
 `python -m libs.common.broker_keys FOLDER [--routes HOST:PORT,…]`
 """
@@ -32,7 +32,9 @@ def make(folder: Path, routes: tuple[str, ...] = ()) -> list[Path]:
     for user in (*permissions.users(), permissions.SYSTEM):
         file = seed_file(folder, user)
         if not file.exists():
-            _write(file, bytes(nkeys.encode_seed(secrets.token_bytes(SEED_BYTES), nkeys.PREFIX_BYTE_USER)).decode(), 0o400)
+            _write(
+                file, bytes(nkeys.encode_seed(secrets.token_bytes(SEED_BYTES), nkeys.PREFIX_BYTE_USER)).decode(), 0o400
+            )
             written.append(file)
         public[user] = nkeys.from_seed(bytearray(file.read_bytes().strip())).public_key.decode()
     server = folder / SERVER

@@ -370,6 +370,9 @@ class Bus:
         task.add_done_callback(self._background.discard)
 
     async def _start(self, name: str) -> None:
+        version = self.client.connected_server_version
+        if (version.major, version.minor) < MIN_SERVER:
+            raise StartFailed(f"the broker is nats-server {version.major}.{version.minor}; 2.11 or newer is needed")
         self._inbox = self.client.new_inbox()
 
         async def acked(message: Msg) -> None:
@@ -380,7 +383,7 @@ class Bus:
         await self.client.subscribe(f"{self._inbox}.*", cb=acked)
         with suppress(*LINK_DOWN):
             for _ in range(2):  # the client sends its first ping before what waits to be sent
-                await self.client.flush(ATTEMPT_S)  # a refusal comes before the answer
+                await self.client.flush(int(ATTEMPT_S))  # a refusal comes before the answer
         if not self.permitted:
             raise StartFailed(f"the broker lets this user have no answers; is NATS_NKEY_FILE the key of {name}?")
         self._sweeper = asyncio.create_task(self._sweep(), name="bus sweeper")
@@ -457,6 +460,30 @@ def _base64(text: str) -> bytes:
     return msgspec.convert(text, bytes)
 
 
+class _Starting:
+    """What is known while the first connection is tried for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.servers = [part.strip() for part in settings.nats_url.split(",")]
+        self._where = without_password(settings.nats_url)
+        self._refusals: dict[Any, str] = {}  # by server
+
+    def is_refused_by(self, server: Any, why: str | None) -> None:
+        """What will not change by itself; raises StartFailed where all servers have said so. None: it may change."""
+        if why is not None:
+            self._refusals[server] = why
+        if len(self._refusals) == len(self.servers):
+            why = next(iter(self._refusals.values()))
+            raise StartFailed(f"the broker at {self._where} cannot be used: {why}")
+
+    def failure(self, error: Exception) -> StartFailed:
+        """What to say of it."""
+        if isinstance(error, StartFailed):
+            return error
+        why = next(iter(self._refusals.values()), str(error) or "no answer")
+        return StartFailed(f"no broker at {self._where} ({why}); start nats-server with JetStream, or set NATS_URL")
+
+
 @asynccontextmanager
 async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
     """A bus named `name`; raises StartFailed where no broker of a fit version answers within ten seconds.
@@ -467,20 +494,14 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
     client = _Client()
     bus = Bus(client)
     context, known_by = tls_context(settings), login(settings)
-    servers = [part.strip() for part in settings.nats_url.split(",")]
-    where = without_password(settings.nats_url)
-    user = name.split()[0]  # those of one service have inboxes in common
-    refusals: dict[Any, str] = {}  # by server
+    user = name.split(maxsplit=1)[0]  # those of one service have inboxes in common
+    starting = _Starting(settings)
 
     async def failed(error: Exception) -> None:
         why = refused(settings, error)
-        if bus._inbox == "":  # before the first connection `connect` itself reports the last error
-            if why is not None:
-                refusals[client._server_pool[-1].uri] = why
-                if len(refusals) == len(servers):
-                    raise StartFailed(f"the broker at {where} does not do: {why}")
-            return
-        if why is not None:
+        if bus._inbox == "":
+            starting.is_refused_by(client._server_pool[-1].uri, why)
+        elif why is not None:
             log.error("broker connection", error=why)
         elif isinstance(error, nats.errors.SlowConsumerError):
             log.error("a subscription fell behind and lost messages", subject=error.subject)
@@ -503,7 +524,7 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
     try:
         async with asyncio.timeout(CONNECT_PATIENCE_S):
             await client.connect(
-                servers,
+                starting.servers,
                 name=name,
                 **known_by,
                 tls=context,
@@ -522,14 +543,7 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
         with suppress(TimeoutError, *LINK_DOWN):
             async with asyncio.timeout(CLOSE_S):  # after a handshake that failed the client would wait for ever
                 await client.close()
-        if isinstance(error, StartFailed):
-            raise
-        why = next(iter(refusals.values()), str(error) or "no answer")
-        raise StartFailed(f"no broker at {where} ({why}); start nats-server with JetStream, or set NATS_URL") from error
-    version = client.connected_server_version
-    if (version.major, version.minor) < MIN_SERVER:
-        await client.close()
-        raise StartFailed(f"the broker is nats-server {version.major}.{version.minor}; 2.11 or newer is needed")
+        raise starting.failure(error) from error
     metrics.broker_disconnects.add(0)
     try:
         await bus._start(user)

@@ -133,14 +133,14 @@ def _gateway() -> _User:
     user = _User(subjects.GATEWAY).sees(*STREAMS).announces()
     user.publishes(*map(subjects.stats, subjects.SERVICES)).hears(subjects.ALL_STATUS)  # it asks all how they do
     for stream, config in consumers():  # and how much waits, and for how long
-        user.asks(f"CONSUMER.INFO.{stream}.{config['name']}").reads(stream)
+        user.asks(f"CONSUMER.INFO.{stream}.{config['name']}").reads(stream).looks_up(stream)
     user.pulls(subjects.POSTMEN).publishes(subjects.dead_letters_of(subjects.POSTMEN))
     user.publishes(subjects.ALL_WEBHOOKS, subjects.ALL_CALLBACKS, subjects.WEBHOOK_KEY).looks_up(subjects.CALLBACKS)
     user.publishes(subjects.ALL_SEARCHES, subjects.ALL_CANCELS, subjects.ALL_LEASE_ENDS)
     user.publishes(*_records(subjects.REQUEST, subjects.CANCEL, subjects.CRAWLED))
     user.publishes(subjects.named_records_of_all(subjects.OWNED))
     user.publishes(subjects.ALL_LIMITS, subjects.ALL_TICKETS, subjects.ACCESS_SALT)
-    user.looks_up(subjects.RESULTS, subjects.RAW, subjects.ACCESS, subjects.TICKETS, subjects.LIMITS)
+    user.looks_up(subjects.RESULTS, subjects.RAW, subjects.ACCESS, subjects.TICKETS, subjects.LIMITS, subjects.PACE)
     user.reads(subjects.ACCESS)
     user.removes(subjects.SEARCHES, subjects.RAW, subjects.DIRECT, subjects.QUARANTINE)  # of a cancelled session
     user.removes(subjects.RESULTS)  # none: this is how it finds out whether the broker stores
@@ -203,7 +203,8 @@ def _block(rights: Rights) -> str:
 def accounts_file() -> str:
     """The text of deploy/nats/accounts.conf."""
     blocks = "\n".join(
-        f"      {{ # {name}\n        nkey: ${name}_key\n        {_block(rights)}\n      }}" for name, rights in users().items()
+        f"      {{ # {name}\n        nkey: ${name}_key\n        {_block(rights)}\n      }}"
+        for name, rights in users().items()
     )
     return f"""# Made by `python -m libs.common.permissions` of libs/common/permissions.py: change that, not this.
 # A user a service, each with its own key (`python -m libs.common.broker_keys`); only public keys are known here.

@@ -145,7 +145,9 @@ class PullLoop:
     async def _request(self, inbox: str, batch: int) -> None:
         body = {"batch": batch, "expires": int(EXPIRES_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
         await self._tell(
-            f"{subjects.JETSTREAM}.CONSUMER.MSG.NEXT.{self.stream}.{self.durable}", msgspec.json.encode(body), reply=inbox
+            f"{subjects.JETSTREAM}.CONSUMER.MSG.NEXT.{self.stream}.{self.durable}",
+            msgspec.json.encode(body),
+            reply=inbox,
         )
         self._requested += batch
 

@@ -28,7 +28,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nats_url: Annotated[str, Meta(description="servers of the broker, comma-separated")] = "nats://127.0.0.1:4222"
     nats_user: Annotated[str | None, Meta(description="user name for the broker")] = None
     nats_password: Annotated[str | None, Meta(description="password for the broker")] = None
-    nats_nkey_file: Annotated[str | None, Meta(description="file of the nkey seed that this service is known by")] = None
+    nats_nkey_file: Annotated[str | None, Meta(description="file of the nkey seed that this service is known by")] = (
+        None
+    )
     nats_ca_file: Annotated[
         str | None, Meta(description="PEM file of the authorities that the broker's certificate is checked by")
     ] = None
@@ -64,7 +66,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout_s: Annotated[
         float, Meta(gt=0, description="how long work in flight may take to finish after SIGTERM")
     ] = 10.0
-
 
     def __post_init__(self) -> None:
         for name in ("nats_nkey_file", "nats_ca_file", "nats_cert_file", "nats_key_file"):

@@ -251,7 +251,9 @@ def all_asked_of(service: str) -> tuple[str, ...]:
 
 def _asked(service: str, replica: str) -> tuple[str, ...]:
     name = SERVICES[service]
-    return tuple(f"$SRV.{verb}{whom}" for verb in (PING, INFO, STATS) for whom in ("", f".{name}", f".{name}.{replica}"))
+    return tuple(
+        f"$SRV.{verb}{whom}" for verb in (PING, INFO, STATS) for whom in ("", f".{name}", f".{name}.{replica}")
+    )
 
 
 def verb_of(subject: str) -> str:

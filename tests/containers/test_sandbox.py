@@ -89,6 +89,7 @@ async def test_renderers_are_in_a_sandbox_of_their_own(project: Project) -> None
 async def test_a_crawler_without_the_profile_does_not_start_and_says_why(project: Project) -> None:
     await wait_until(partial(project.healthy, "nats"), "the broker is healthy", READY_S)
     settings = ["--env=NATS_URL=nats://nats:4222", "--env=SITE_URL=http://stand-in:8800"]
+    settings += [f"--volume={project.name}_key-crawler:/run/nats:ro", "--env=NATS_NKEY_FILE=/run/nats/crawler.nk"]
     command = ["docker", "run", *HARDENED, f"--network={project.name}_broker", *settings, "pinstream/crawler"]
     ended = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert ended.returncode == EX_UNAVAILABLE, ended.stderr

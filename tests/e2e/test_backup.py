@@ -36,7 +36,7 @@ async def test_a_search_goes_on_at_a_broker_that_was_given_the_backup(
         (tmp_path / name).mkdir()
     with running_broker(tmp_path / "first") as first:
         monkeypatch.setenv("NATS_URL", first.url)
-        stack = await stack_of()
+        stack = await stack_of(guarded=False)
         search = Client(stack.ws_url).search(query, limit=5000)
         frames = search.frames()
         while len(videos) < SEEN:
@@ -65,7 +65,7 @@ async def test_a_search_goes_on_at_a_broker_that_was_given_the_backup(
         over = pinstream("restore", str(saved), "--replace", nats_url=second.url)
         assert over.returncode == 0, over.stderr
         monkeypatch.setenv("NATS_URL", second.url)
-        stack = await stack_of()
+        stack = await stack_of(guarded=False)
         assert search.session_id is not None
         rest = Client(stack.ws_url).follow(search.session_id, after=search.sequence)
         videos += [video async for video in rest]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -94,7 +94,8 @@ def told(broker: Broker, **more: str) -> Settings:
 
 
 def is_encrypted(bus: Bus) -> bool:
-    return isinstance(bus.client._transport._io_writer.get_extra_info("ssl_object"), ssl.SSLObject)
+    transport: Any = bus.client._transport
+    return transport._io_writer.get_extra_info("ssl_object") is not None
 
 
 async def test_a_service_checks_the_broker_by_the_authority_that_it_is_told(
@@ -179,12 +180,11 @@ def test_settings_that_go_together(tmp_path: Path) -> None:
         from_environment(Settings, {"NATS_PASSWORD": "x"})
 
 
-async def test_a_file_that_holds_no_certificate_is_named(tmp_path: Path) -> None:
-    file = str(tmp_path / "file")
-    Path(file).write_text("none")
-    with pytest.raises(StartFailed, match="NATS_CA_FILE: .* holds no certificates"):
+async def test_a_file_that_holds_no_certificate_is_named() -> None:
+    file = __file__
+    with pytest.raises(StartFailed, match=r"NATS_CA_FILE: .* holds no certificates"):
         async with connect(Settings(nats_ca_file=file), "gateway"):
             pass
-    with pytest.raises(StartFailed, match="NATS_CERT_FILE, NATS_KEY_FILE: .* are no certificate and its key"):
+    with pytest.raises(StartFailed, match=r"NATS_CERT_FILE, NATS_KEY_FILE: .* are no certificate and its key"):
         async with connect(Settings(nats_cert_file=file, nats_key_file=file), "gateway"):
             pass

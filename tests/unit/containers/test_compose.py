@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import yaml
 
+from libs.common import broker_keys, permissions
 from libs.common.settings import Settings, from_environment
 from libs.common.streams import StreamSettings
 from services.crawler.settings import CrawlerSettings
@@ -23,6 +24,7 @@ from tests.unit.containers.dockerfile import SETTINGS as SERVICE_SETTINGS
 # of Docker's default profile, deploy/seccomp/README.md says of which release
 DEFAULT_PROFILE_SHA256 = "e5e91f884647e7332b3f89280777752f563df4f1372a186f14ddb7bf2f55cf61"
 SETTINGS: dict[str, type[Settings]] = {**SERVICE_SETTINGS, "streams": StreamSettings}
+KEPT = {broker_keys.SERVER, permissions.SYSTEM, *permissions.users()}  # a volume of keys each
 PROFILE = "deploy/seccomp/chromium.json"
 IMAGES = images()
 
@@ -52,8 +54,13 @@ every_container = pytest.mark.parametrize("name", ALL)
 every_service = pytest.mark.parametrize("service", SETTINGS)
 
 
+def without_key(environ: dict[str, str]) -> dict[str, str]:
+    """The variables but for one that names a file which is in the container alone."""
+    return {name: value for name, value in environ.items() if name != "NATS_NKEY_FILE"}
+
+
 def test_all_services_and_what_they_need_are_there() -> None:
-    assert SERVICES.keys() == {"nats", "stand-in", *SETTINGS}
+    assert SERVICES.keys() == {"keys", "nats", "stand-in", *SETTINGS}
     assert SERVICES["crawler"]["scale"] == 2
 
 
@@ -73,7 +80,7 @@ def test_a_container_has_no_rights_and_bounds(name: str) -> None:
 def test_the_variables_of_a_container_are_settings_of_its_service(service: str) -> None:
     environ = SERVICES[service]["environment"]
     assert environ.keys() <= {field.name.upper() for field in msgspec.structs.fields(SETTINGS[service])}
-    from_environment(SETTINGS[service], environ)
+    from_environment(SETTINGS[service], without_key(environ))
 
 
 @pytest.mark.parametrize("name", SERVICES.keys() - {"nats"})
@@ -82,7 +89,7 @@ def test_a_container_is_of_an_image_that_is_built_here(name: str) -> None:
     assert target in IMAGES
     assert SERVICES[name]["image"] == f"pinstream/{target}"
     reaped = SERVICES[name].get("init") or IMAGES[target].entrypoint[0] == "tini"
-    assert reaped or name == "streams"  # that ends by itself
+    assert reaped or name in ("keys", "streams")  # that ends by itself
 
 
 @pytest.mark.parametrize("service", SETTINGS.keys() - {"streams"})
@@ -109,14 +116,14 @@ def test_the_site_is_the_stand_in_unless_told_otherwise() -> None:
 
 def test_an_empty_site_url_means_the_real_site_and_its_hosts() -> None:
     containers = composed({"SITE_URL": ""})
-    crawler = from_environment(CrawlerSettings, containers["crawler"]["environment"])
+    crawler = from_environment(CrawlerSettings, without_key(containers["crawler"]["environment"]))
     assert urlsplit(crawler.site_url).hostname == "www.pinterest.com"
     assert set(CrawlerSettings().media_hosts) <= set(crawler.media_hosts)
 
 
 def test_the_broker_is_the_one_that_the_suite_knows_and_keeps_its_streams() -> None:
     assert SERVICES["nats"]["image"] == NATS_IMAGE
-    assert SERVICES["nats"]["volumes"] == ["jetstream:/data"]
+    assert SERVICES["nats"]["volumes"][0] == "jetstream:/data"
     assert "--store_dir=/data" in SERVICES["nats"]["command"]
     for service in SETTINGS:
         assert SERVICES[service]["environment"]["NATS_URL"] == "nats://nats:4222"
@@ -189,3 +196,26 @@ def test_the_seccomp_profile_is_dockers_default_and_one_rule() -> None:
     default = json.dumps(profile, indent="\t").encode()
     assert hashlib.sha256(default).hexdigest() == DEFAULT_PROFILE_SHA256
     assert DEFAULT_PROFILE_SHA256 in (ROOT / "deploy/seccomp/README.md").read_text()
+
+
+def test_each_service_has_its_own_key_at_the_broker_and_sees_no_other() -> None:
+    made = dict(mount.split(":") for mount in SERVICES["keys"]["volumes"])
+    assert set(made.values()) == {
+        f"/keys/{name}" for name in (broker_keys.SERVER, permissions.SYSTEM, *permissions.users())
+    }
+    for service in SETTINGS:
+        container = SERVICES[service]
+        assert container["volumes"] == [f"key-{service}:/run/nats:ro"]
+        assert made[f"key-{service}"] == f"/keys/{service}"
+        assert container["environment"]["NATS_NKEY_FILE"] == f"/run/nats/{service}.nk"
+    seen = [mount for container in SERVICES.values() for mount in container.get("volumes", []) if "key-server" in mount]
+    assert seen == ["key-server:/keys/server", "key-server:/etc/nats/keys:ro"]
+    assert "--config=/etc/nats/server.conf" in SERVICES["nats"]["command"]
+    assert SERVICES["nats"]["depends_on"]["keys"]["condition"] == "service_completed_successfully"
+
+
+def test_the_places_of_keys_in_the_image_are_the_jobs_users() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    found = re.search(r"for user in ([a-z ]+); do", text)
+    assert found is not None
+    assert set(found[1].split()) == KEPT
