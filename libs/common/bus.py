@@ -451,8 +451,9 @@ class Bus:
         except (TimeoutError, *LINK_DOWN) as error:
             log.warning("closing without a last flush", error=str(error))
         try:
-            await self.client.close()
-        except LINK_DOWN as error:
+            async with asyncio.timeout(ATTEMPT_S):  # it would wait for ever for a link whose handshake failed
+                await self.client.close()
+        except (TimeoutError, *LINK_DOWN) as error:
             log.info("the connection was gone before it was closed", error=str(error))
 
 
