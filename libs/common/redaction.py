@@ -15,7 +15,7 @@ SECRET = re.compile(
     r"|(?P<webhook>whsec_)[A-Za-z0-9+/=_-]{24,}"
     r"|(?P<jwt>eyJ)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
     r"|(?P<seed>\bS[UAONC])[A-Z2-7]{56}\b"
-    r"|(?P<userinfo>\b(?:nats|tls|wss?)://)[^@/\s,\"'\\]+(?=@)"
+    r"|(?P<userinfo>\b(?:nats(?:-route)?|tls|wss?)://)[^@/\s,\"'\\]+(?=@)"
     r"|(?P<bearer>\bBearer )[^\s\"'\\]+",
     re.IGNORECASE,
 )
