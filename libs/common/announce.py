@@ -189,6 +189,7 @@ async def announced(
     subscriptions = [
         await bus.subscribe(subject, announcement.answer) for subject in subjects.asked_of(service, announcement.id)
     ]
+    await bus.settled()  # whoever asks from now on is heard
     await announcement.say(micro.RUNNING)
     watching = asyncio.create_task(stopping(), name="announce the end")
     try:

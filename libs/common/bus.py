@@ -219,6 +219,12 @@ class Bus:
         """Calls `callback` for each message on `subject`, also after reconnects; returns what unsubscribes."""
         return await self.client.subscribe(subject, cb=callback)
 
+    async def settled(self) -> None:
+        """Returns when the broker has taken all that was sent, subscriptions too, or the link is down."""
+        with suppress(*LINK_DOWN):
+            for _ in range(2):  # the client sends its first ping before what waits to be sent
+                await self.client.flush(int(ATTEMPT_S))
+
     def new_inbox(self) -> str:
         """A subject that nobody else has."""
         return self.client.new_inbox()
@@ -381,9 +387,7 @@ class Bus:
                 waiting.answer.set_result(message)
 
         await self.client.subscribe(f"{self._inbox}.*", cb=acked)
-        with suppress(*LINK_DOWN):
-            for _ in range(2):  # the client sends its first ping before what waits to be sent
-                await self.client.flush(int(ATTEMPT_S))  # a refusal comes before the answer
+        await self.settled()  # a refusal comes before the answer
         if not self.permitted:
             raise StartFailed(f"the broker lets this user have no answers; is NATS_NKEY_FILE the key of {name}?")
         self._sweeper = asyncio.create_task(self._sweep(), name="bus sweeper")

@@ -88,7 +88,6 @@ async def transformer(bus: Bus, stop: asyncio.Event | None = None, **more: Any) 
     settings = Settings(replica_name=more.pop("name", "transformer-7"))
     stop = stop or asyncio.Event()
     async with announced(bus, subjects.TRANSFORMER, settings, stop, checks, endpoint, **more) as announcement:
-        await bus.client.flush()  # whoever asks from now on is heard
         yield announcement
 
 
