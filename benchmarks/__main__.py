@@ -53,13 +53,8 @@ def main(
     failed: list[str] = []
     for name in () if tables else only or BENCHES:
         bench = BENCHES[name]
-        command = [
-            sys.executable,
-            "-m",
-            f"benchmarks.{bench.module}",
-            *bench.arguments,
-            *(bench.quick if quick else ()),
-        ]
+        arguments = [*bench.always, *(bench.quick if quick else bench.whole)]
+        command = [sys.executable, "-m", f"benchmarks.{bench.module}", *arguments]
         typer.echo(f"bench: {name}: {' '.join(command[1:])}", err=True)
         began = time.monotonic()
         code = subprocess.run(command, check=False).returncode
