@@ -1,0 +1,59 @@
+"""How throughput and latency scale, and where each curve bends.
+
+`python -m benchmarks.bench_scaling` measures, one curve after the other: one, two and four replicas of each stage; 1 to
+200 sessions; corpora of 100 to 100,000 items; a session log of a thousand to a million keys; 1 to 16 processes that
+follow the log. Each keeps `results/scaling-NAME.json`; `--plots` makes the SVGs of docs/scaling and the tables of
+docs/scaling.md of what is kept. The broker, the services and the stand-in are processes on this machine, and so are the
+clients: on two cores, who makes the load takes part of what is measured, which the results say (`cores load`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+
+from benchmarks.results import save, table
+from benchmarks.scaling import replicas
+from benchmarks.scaling.curve import Curve
+from libs.common.loop import run_main
+from services.gateway.open_files import raise_open_files
+
+COMMAND = "python -m benchmarks.bench_scaling --only {}"
+
+Measure = Callable[[bool], Awaitable[Curve]]
+
+
+def _sized(measure: Callable[[replicas.Sizes], Awaitable[Curve]]) -> Measure:
+    return lambda quick: measure(replicas.QUICK if quick else replicas.Sizes())
+
+
+CURVES: dict[str, Measure] = {
+    **{name: _sized(measure) for name, measure in replicas.CURVES.items()},
+}
+
+
+def main(
+    only: Annotated[list[str] | None, typer.Option(help="one of the curves; may be given more than once")] = None,
+    quick: Annotated[bool, typer.Option(help="a first look: the first points, one run of little; not kept")] = False,
+) -> None:
+    """Measure, print and keep."""
+    raise_open_files()
+    unknown = set(only or ()) - set(CURVES)
+    if unknown:
+        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(CURVES)}")
+    for name in only or CURVES:
+        began = time.monotonic()
+        found = run_main(CURVES[name](quick)).results(COMMAND.format(name))
+        sys.stdout.write(f"{found.detail['title']}\n{table(found)}\n")
+        typer.echo(f"scaling: {name} took {time.monotonic() - began:.0f} s", err=True)
+        if not quick:
+            save(found)
+
+
+if __name__ == "__main__":
+    typer.run(main)
