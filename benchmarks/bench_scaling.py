@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.results import save, table
-from benchmarks.scaling import replicas
+from benchmarks.scaling import corpus, followers, keys, replicas, sessions
 from benchmarks.scaling.curve import Curve
 from libs.common.loop import run_main
 from services.gateway.open_files import raise_open_files
@@ -34,6 +34,11 @@ def _sized(measure: Callable[[replicas.Sizes], Awaitable[Curve]]) -> Measure:
 
 CURVES: dict[str, Measure] = {
     **{name: _sized(measure) for name, measure in replicas.CURVES.items()},
+    "sessions": lambda quick: sessions.browsed(sessions.QUICK if quick else sessions.Sizes()),
+    "sessions-paced": lambda quick: sessions.paced(sessions.QUICK if quick else sessions.Sizes()),
+    "corpus": lambda quick: corpus.corpus(corpus.QUICK if quick else corpus.Sizes()),
+    "keys": lambda quick: keys.keys(keys.QUICK if quick else keys.Sizes()),
+    "followers": lambda quick: followers.followers(followers.QUICK if quick else followers.Sizes()),
 }
 
 

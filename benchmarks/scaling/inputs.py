@@ -38,8 +38,8 @@ def searches(turn: int, count: int, words: str = "") -> tuple[list[SearchRequest
 
 
 async def raw_media(origin: str, turn: int, distinct: int) -> list[Given]:
-    """Items of five searches with so many videos that nobody has asked about, and their re-pins."""
-    found = await of_sessions(origin, 5, distinct, f"seed:{turn}")
+    """Items of ten searches with so many videos that nobody has asked about, and their re-pins."""
+    found = await of_sessions(origin, 10, distinct, f"seed:{turn}")
     return [Given(subjects.raw(one.session, one.item), encode(one), (one.session, one.item)) for one in found]
 
 

@@ -20,7 +20,8 @@ from benchmarks.feeder import Feeder, Written
 from benchmarks.scaling.curve import Curve, Point, percentiles
 from benchmarks.scaling.inputs import SEARCH_LIMIT, direct_media, raw_media, record_requests, searches
 from benchmarks.scaling.meter import Meter
-from benchmarks.scaling.searching import Emitted, Searches
+from benchmarks.scaling.searching import Searches
+from benchmarks.scaling.sessions import search
 from benchmarks.scaling.stage import Given, Queue, last_token
 from benchmarks.scaling.system import System, system
 from benchmarks.worker import Worker
@@ -174,7 +175,7 @@ async def gateway(sizes: Sizes) -> Curve:
                 each = sessions // replicas
                 per_client = [await one.call("open_searches", each) for one in clients]
                 all_sessions = [session for some in per_client for session in some]
-                load = [worker._process.pid or 0 for worker in (*clients, feeder)]
+                load = [worker.pid for worker in (*clients, feeder)]
                 meter = Meter(stack.of, load)
                 for _ in range(sizes.runs):
                     point.begins()
@@ -204,38 +205,12 @@ async def whole(sizes: Sizes) -> Curve:
             async with system(site, environ=PACE, **kinds) as stack:  # type: ignore[arg-type]
                 clients = [Searches(port, n << 16) for n, port in enumerate(stack.ports)]
                 for _ in range(2):
-                    await _searched(stack, clients, queries, SEARCH_LIMIT, None)
+                    await search(stack, clients, queries, SEARCH_LIMIT, None)
                 for _ in range(sizes.runs):
-                    await _searched(stack, clients, queries, SEARCH_LIMIT, point)
+                    await search(stack, clients, queries, SEARCH_LIMIT, point)
             points.append(point)
     title = "All stages together, from search to frame"
     return Curve(name="whole", title=title, grows="replicas", points=points, settings={**PACE, "searches": sizes.whole})
-
-
-async def _searched(
-    stack: System, clients: list[Searches], queries: list[str], limit: int, point: Point | None
-) -> None:
-    """Has all queries searched at once, each gateway's clients a share of them."""
-    emitted = Emitted()
-    subscription = await stack.bus.subscribe(subjects.ALL_RAW, emitted.heard)
-    await stack.bus.settled()
-    meter = Meter(stack.of)
-    if point is not None:
-        point.begins()
-    began = time.monotonic()
-    shares = [queries[n :: len(clients)] for n in range(len(clients))]
-    found = await asyncio.gather(*(one.run(some, limit) for one, some in zip(clients, shares, strict=True)))
-    all_found = [one for some in found for one in some]
-    await subscription.unsubscribe()
-    if point is not None:
-        meter.tell(point, emitted.items)
-        took_s = max(one.done_at for one in all_found) - began
-        point.add(*RATE, emitted.items / took_s)
-        _late(point, emitted.latencies(all_found))
-        firsts = [min(one.videos.values()) - one.begun_at for one in all_found if one.videos]
-        point.add("first video, p50", "ms", percentiles(firsts)[0])
-        point.saw(items=emitted.items, videos=sum(len(one.videos) for one in all_found))
-    await stack.emptied(subjects.SEARCHES, subjects.DIRECT)
 
 
 async def _fed(
