@@ -9,11 +9,10 @@ clients: on two cores, who makes the load takes part of what is measured, which 
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 import typer
 
@@ -25,10 +24,10 @@ from services.gateway.open_files import raise_open_files
 
 COMMAND = "python -m benchmarks.bench_scaling --only {}"
 
-Measure = Callable[[bool], Awaitable[Curve]]
+Measure = Callable[[bool], Coroutine[Any, Any, Curve]]
 
 
-def _sized(measure: Callable[[replicas.Sizes], Awaitable[Curve]]) -> Measure:
+def _sized(measure: Callable[[replicas.Sizes], Coroutine[Any, Any, Curve]]) -> Measure:
     return lambda quick: measure(replicas.QUICK if quick else replicas.Sizes())
 
 
@@ -38,6 +37,7 @@ CURVES: dict[str, Measure] = {
     "sessions-paced": lambda quick: sessions.paced(sessions.QUICK if quick else sessions.Sizes()),
     "corpus": lambda quick: corpus.corpus(corpus.QUICK if quick else corpus.Sizes()),
     "keys": lambda quick: keys.keys(keys.QUICK if quick else keys.Sizes()),
+    "servers": lambda quick: keys.servers(keys.QUICK if quick else keys.Sizes()),
     "followers": lambda quick: followers.followers(followers.QUICK if quick else followers.Sizes()),
 }
 

@@ -5,6 +5,8 @@ The videos are the same again and again and remembered, so that no CDN is asked:
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 
 from benchmarks.scaling.curve import Curve, Point
@@ -37,7 +39,7 @@ async def corpus(sizes: Sizes) -> Curve:
     points = []
     with running_site() as site:
         kinds = dict.fromkeys(("catalogues", "transformers", "dedups", "gateways"), 1)
-        async with system(site, environ={**LIFTED, **CACHE}, **kinds) as stack:  # type: ignore[arg-type]
+        async with system(site, environ={**LIFTED, **CACHE}, **kinds) as stack:
             clients = [Searches(stack.ports[0])]
             for items in sizes.items:
                 pins = min(items, MOST_PINS)
@@ -63,4 +65,4 @@ def sliced(moments: list[float]) -> list[float]:
     """Items a second in each tenth of them."""
     size = len(moments) // SLICES
     ends = [moments[min(n * size, len(moments) - 1)] for n in range(SLICES + 1)]
-    return [size / (after - before) for before, after in zip(ends, ends[1:], strict=False)]
+    return [size / (after - before) for before, after in pairwise(ends)]

@@ -93,9 +93,9 @@ async def followers(sizes: Sizes) -> Curve:
                     meter.start()
                     written = await feeder.call("feed", sessions, [(0.0, n % SESSIONS) for n in range(sizes.records)])
                     heard = await following.call("heard")
-                    meter.tell(point, sizes.records)
-                    began = min(one[1] for one in written)
-                    point.add("throughput", "records/s", sizes.records / (max(heard) - began))
+                    took_s = max(heard) - min(one[1] for one in written)
+                    meter.tell(point, sizes.records, took_s)
+                    point.add("throughput", "records/s", sizes.records / took_s)
                 plan = [(n / STEADY_PER_S, n % SESSIONS) for n in range(int(STEADY_PER_S * sizes.seconds))]
                 written = await feeder.call("feed", sessions, plan)
                 heard = await following.call("heard")

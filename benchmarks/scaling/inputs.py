@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import msgspec
+
 from benchmarks.corpus import of_sessions
 from benchmarks.feeder import video
 from benchmarks.scaling.stage import Given
@@ -41,6 +43,13 @@ async def raw_media(origin: str, turn: int, distinct: int) -> list[Given]:
     """Items of ten searches with so many videos that nobody has asked about, and their re-pins."""
     found = await of_sessions(origin, 10, distinct, f"seed:{turn}")
     return [Given(subjects.raw(one.session, one.item), encode(one), (one.session, one.item)) for one in found]
+
+
+async def known_media(origin: str, turn: int, distinct: int) -> list[Given]:
+    """Always the same videos, in sessions that are new."""
+    found = await of_sessions(origin, 10, distinct, "seed:known")
+    fresh = [msgspec.structs.replace(one, session=f"{turn:08x}{one.session[8:]}") for one in found]
+    return [Given(subjects.raw(one.session, one.item), encode(one), (one.session, one.item)) for one in fresh]
 
 
 def direct_media(turn: int, count: int) -> tuple[list[SearchRequest], list[Given]]:

@@ -7,6 +7,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ from libs.common.errors import AlreadyExists
 from libs.common.messages import VideoRecord, encode
 from libs.common.settings import Settings
 from libs.common.streams import StreamSettings, set_up
+from tests.brokers import Cluster
 from tests.wait import wait_until
 
 SESSION_KEYS = 200
@@ -113,17 +115,7 @@ async def _measured(point: Point, log: Log, broker: Broker, there: int, sizes: S
     meter = Meter({"nats": [broker.process.pid]})
     for run in range(sizes.runs):
         point.begins()
-        meter.start()
-        began = time.monotonic()
-        await many(log.claim, iter(range(there, there + sizes.claims)), IN_FLIGHT)
-        point.add("throughput", "claims/s", sizes.claims / (time.monotonic() - began))
-        meter.tell(point, sizes.claims)
-        there += sizes.claims
-        took = [await _timed(log.claim(there + n)) for n in range(sizes.alone)]
-        there += sizes.alone
-        p50, p99 = percentiles(took)
-        point.add("p50", "ms", p50)
-        point.add("p99", "ms", p99)
+        there = await _claims(point, log, meter, there, sizes)
         again = [await _timed(_refused(log, run * sizes.alone + n)) for n in range(sizes.alone)]
         point.add("repeat, p50", "ms", percentiles(again)[0])
         step = max(1, there // 20)
@@ -131,6 +123,54 @@ async def _measured(point: Point, log: Log, broker: Broker, there: int, sizes: S
         point.add("replay of 200, p50", "ms", percentiles(replays)[0])
     meter.memory(point, "nats")
     return there
+
+
+async def _claims(point: Point, log: Log, meter: Meter, there: int, sizes: Sizes) -> int:
+    meter.start()
+    began = time.monotonic()
+    await many(log.claim, iter(range(there, there + sizes.claims)), IN_FLIGHT)
+    point.add("throughput", "claims/s", sizes.claims / (time.monotonic() - began))
+    meter.tell(point, sizes.claims)
+    there += sizes.claims
+    p50, p99 = percentiles([await _timed(log.claim(there + n)) for n in range(sizes.alone)])
+    point.add("p50", "ms", p50)
+    point.add("p99", "ms", p99)
+    return there + sizes.alone
+
+
+async def servers(sizes: Sizes) -> Curve:
+    """The same claims at one server, and at three that all keep a copy, all on this machine."""
+    points = []
+    for count in (1, 3):
+        point = Point(x=count, label=f"{count} server{'s' * (count > 1)}")
+        async with AsyncExitStack() as running:
+            store = Path(running.enter_context(tempfile.TemporaryDirectory()))
+            cluster = await running.enter_async_context(Cluster(store, size=count) if count > 1 else _Single(store))
+            bus = await running.enter_async_context(connect(Settings(nats_url=cluster.url), "benchmark"))
+            await set_up(bus, StreamSettings(stream_replicas=count))
+            log, meter = Log(bus), Meter({"nats": [one.process.pid for one in cluster.brokers if one.process]})
+            there = await log.fill(sizes.claims, 0)
+            for _ in range(sizes.runs):
+                point.begins()
+                there = await _claims(point, log, meter, there, sizes)
+        points.append(point)
+    title = "Session log: claims at one server and at three with three copies"
+    return Curve(name="servers", title=title, grows="servers", points=points)
+
+
+class _Single:
+    """One broker in the place of a cluster."""
+
+    def __init__(self, store: Path) -> None:
+        self.brokers = [Broker(store)]
+        self.url = self.brokers[0].url
+
+    async def __aenter__(self) -> _Single:
+        self.brokers[0].start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.brokers[0].stop()
 
 
 async def _refused(log: Log, number: int) -> None:

@@ -29,14 +29,17 @@ class Meter:
         self._before, self._at = self._spent(), time.monotonic()
         self._machine = psutil.cpu_times()
 
-    def tell(self, point: Point, items: float) -> None:
-        """Gives `point` what was taken since `start`: cores, ms of processor an item, and the machine's busy share."""
-        took_s = time.monotonic() - self._at
+    def tell(self, point: Point, items: float, took_s: float | None = None) -> None:
+        """Gives `point` what was taken since `start`: cores, ms of processor an item, and the machine's busy share.
+
+        `took_s` where the work took less than the time since.
+        """
+        took_s = took_s or time.monotonic() - self._at
         after, machine = self._spent(), psutil.cpu_times()
         for name, spent in after.items():
             used_s = spent - self._before[name]
             point.saw(**{f"cores {name}": used_s / took_s, f"cpu ms {name}": 1000 * used_s / max(items, 1)})
-        point.saw(busy=_busy(self._machine, machine))
+        point.saw(busy=min(1.0, _used_s(self._machine, machine) / took_s / (psutil.cpu_count() or 1)))
 
     def memory(self, point: Point, *names: str) -> None:
         """Gives `point` how many MB the processes of these names have, all together."""
@@ -58,8 +61,7 @@ def pids(stack: LocalStack) -> dict[str, list[int]]:
     return of
 
 
-def _busy(before: object, after: object) -> float:
-    """The share of the machine's time that was not idle; of whoever used it."""
+def _used_s(before: object, after: object) -> float:
+    """Seconds of processor that the machine was not idle in, whoever used it."""
     spent = {name: getattr(after, name) - getattr(before, name) for name in before._fields}  # type: ignore[attr-defined]
-    counted = sum(value for name, value in spent.items() if name not in ("guest", "guest_nice"))
-    return 1 - (spent["idle"] + spent.get("iowait", 0.0)) / counted if counted else 0.0
+    return float(sum(value for name, value in spent.items() if name not in ("guest", "guest_nice", "idle", "iowait")))

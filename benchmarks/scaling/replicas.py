@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
 
 from benchmarks.bare_clients import steady, surge
+from benchmarks.bench_verification import requests_seen
 from benchmarks.feeder import Feeder, Written
 from benchmarks.scaling.curve import Curve, Point, percentiles
-from benchmarks.scaling.inputs import SEARCH_LIMIT, direct_media, raw_media, record_requests, searches
+from benchmarks.scaling.inputs import SEARCH_LIMIT, direct_media, known_media, raw_media, record_requests, searches
 from benchmarks.scaling.meter import Meter
 from benchmarks.scaling.searching import Searches
 from benchmarks.scaling.sessions import search
@@ -44,7 +45,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
     replicas: tuple[int, ...] = REPLICAS
     runs: int = 3
-    verified: int = 600  # distinct videos of a surge at the CDN
+    verified: int = 800  # distinct videos of a surge at the CDN
     direct: int = 6_000
     searches: int = 30
     browsed: int = 16
@@ -83,26 +84,31 @@ TRANSFORMER = Queue(subjects.RAW, subjects.TRANSFORMER, subjects.ALL_DIRECT, las
 DEDUP = Queue(subjects.DIRECT, subjects.DEDUP, subjects.PUBLIC_RESULTS, outcome)
 
 
-async def transformer(sizes: Sizes, cdn_ms: int, name: str, per_s: float) -> Curve:
-    """Items that nobody has asked the CDN about."""
-    points = []
+async def transformer(sizes: Sizes, cdn_ms: int, name: str, *, known: bool = False) -> Curve:
+    """Items that nobody has asked the CDN about; or, `known`, items whose videos every transformer remembers."""
+    points, per_s = [], 200.0 if known else 30.0
+    media = known_media if known else raw_media
     with running_site(cdn_latency_ms=cdn_ms) as site:
         for replicas in sizes.replicas:
             point = _point(replicas)
             async with system(site, transformers=replicas, environ=PACE) as stack:
-                for _ in range(sizes.runs):
-                    given = await raw_media(site.origin, next(_turns), sizes.verified)
-                    await _surge(point, stack, TRANSFORMER, given, len(given))
+                for _ in range(6 if known and replicas > 1 else known):  # until they know them
+                    given = await media(site.origin, next(_turns), sizes.verified)
+                    await _surge(_point(0), stack, TRANSFORMER, given, len(given))
                     await stack.purge(subjects.RAW, subjects.DIRECT)
-                given = await raw_media(site.origin, next(_turns), int(per_s * sizes.seconds * 0.8))
+                for _ in range(sizes.runs):
+                    given = await media(site.origin, next(_turns), sizes.verified)
+                    await requests_seen(site)
+                    await _surge(point, stack, TRANSFORMER, given, len(given))
+                    point.saw(requests=sum((await requests_seen(site)).values()) / len(given))
+                    await stack.purge(subjects.RAW, subjects.DIRECT)
+                given = await media(site.origin, next(_turns), min(sizes.verified, int(per_s * sizes.seconds * 0.8)))
                 await _paced(point, stack, TRANSFORMER, given[: int(per_s * sizes.seconds)], per_s)
             points.append(point)
+    what = "their videos are remembered" if known else f"the CDN answers after {cdn_ms} ms"
+    settings = {**PACE, "cdn_ms": cdn_ms, "paced_per_s": per_s}
     return Curve(
-        name=name,
-        title=f"Transformer: items resolved, the CDN answers after {cdn_ms} ms",
-        grows="replicas",
-        points=points,
-        settings={**PACE, "cdn_ms": cdn_ms, "paced_per_s": per_s},
+        name=name, title=f"Transformer: items resolved, {what}", grows="replicas", points=points, settings=settings
     )
 
 
@@ -136,7 +142,7 @@ async def crawler(sizes: Sizes, *, browser: bool) -> Curve:
         for replicas in sizes.replicas:
             point = _point(replicas)
             kind = {"crawlers" if browser else "catalogues": replicas}
-            async with system(site, environ=PACE, **kind) as stack:  # type: ignore[arg-type]
+            async with system(site, environ=PACE, **kind) as stack:
                 log = SessionLog(stack.bus)
                 for n in range(sizes.runs + browser):  # a browser's first pages are not as its later ones
                     requests, given = searches(next(_turns), count, words)
@@ -168,9 +174,7 @@ async def gateway(sizes: Sizes) -> Curve:
         for replicas in sizes.replicas:
             point = _point(replicas)
             async with system(site, gateways=replicas) as stack, AsyncExitStack() as workers:
-                clients = [
-                    workers.enter_context(Worker(Searches, port, n << 16)) for n, port in enumerate(stack.ports)
-                ]
+                clients = [workers.enter_context(Worker(Searches, port, n << 16)) for n, port in enumerate(stack.ports)]
                 feeder = workers.enter_context(Worker(Feeder, stack.stack.nats_url))
                 each = sessions // replicas
                 per_client = [await one.call("open_searches", each) for one in clients]
@@ -182,8 +186,8 @@ async def gateway(sizes: Sizes) -> Curve:
                     meter.start()
                     plan = surge(len(all_sessions), sizes.frames // len(all_sessions))
                     written, arrived = await _fed(feeder, clients, all_sessions, plan)
-                    meter.tell(point, len(written))
                     took_s = max(arrived.values()) - min(one.sent for one in written)
+                    meter.tell(point, len(written), took_s)
                     point.add("throughput", "frames/s", len(written) / took_s)
                 plan = steady(len(all_sessions), 60.0, sizes.seconds)
                 written, arrived = await _fed(feeder, clients, all_sessions, plan)
@@ -195,14 +199,14 @@ async def gateway(sizes: Sizes) -> Curve:
 
 
 async def whole(sizes: Sizes) -> Curve:
-    """All four stages as often as each other, from search to frame; videos that are remembered, so that no CDN counts."""
+    """All four stages as often as each other, from search to frame; the same videos, so that no CDN is asked."""
     points = []
-    queries = [f"whole pins:{SEARCH_LIMIT * 3}"] * sizes.whole  # the same videos, so that each transformer knows them soon
+    queries = [f"whole pins:{SEARCH_LIMIT * 3}"] * sizes.whole  # each transformer knows them soon
     with running_site() as site:
         for replicas in sizes.replicas:
             point = _point(replicas)
             kinds = dict.fromkeys(("catalogues", "transformers", "dedups", "gateways"), replicas)
-            async with system(site, environ=PACE, **kinds) as stack:  # type: ignore[arg-type]
+            async with system(site, environ=PACE, **kinds) as stack:
                 clients = [Searches(port, n << 16) for n, port in enumerate(stack.ports)]
                 for _ in range(2):
                     await search(stack, clients, queries, SEARCH_LIMIT, None)
@@ -231,7 +235,7 @@ async def _surge(point: Point, stack: System, queue: Queue, given: list[Given], 
     point.begins()
     meter = Meter(stack.of)
     took_s = await queue.surge(stack.bus, given, out, meter.start)
-    meter.tell(point, out)
+    meter.tell(point, out, took_s)
     point.add(*RATE, out / took_s)
 
 
@@ -257,9 +261,10 @@ def _point(replicas: int) -> Point:
     return Point(x=replicas, label=f"{replicas} replica{'s' * (replicas > 1)}")
 
 
-CURVES: dict[str, Callable[[Sizes], Awaitable[Any]]] = {
-    "transformer": lambda sizes: transformer(sizes, CDN_MS, "transformer", 30.0),
-    "transformer-slow-cdn": lambda sizes: transformer(sizes, SLOW_CDN_MS, "transformer-slow-cdn", 30.0),
+CURVES: dict[str, Callable[[Sizes], Coroutine[Any, Any, Curve]]] = {
+    "transformer": lambda sizes: transformer(sizes, CDN_MS, "transformer"),
+    "transformer-slow-cdn": lambda sizes: transformer(sizes, SLOW_CDN_MS, "transformer-slow-cdn"),
+    "transformer-known": lambda sizes: transformer(sizes, CDN_MS, "transformer-known", known=True),
     "dedup": dedup,
     "crawler": lambda sizes: crawler(sizes, browser=False),
     "crawler-browser": lambda sizes: crawler(sizes, browser=True),

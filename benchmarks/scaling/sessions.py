@@ -93,8 +93,9 @@ async def search(
 
 
 def _tell(point: Point, meter: Meter, began: float, emitted: Emitted, searches: list[Searched]) -> None:
-    meter.tell(point, emitted.items)
-    point.add("throughput", "items/s", emitted.items / (max(one.done_at for one in searches) - began))
+    took_s = max(one.done_at for one in searches) - began
+    meter.tell(point, emitted.items, took_s)
+    point.add("throughput", "items/s", emitted.items / took_s)
     p50, p99 = percentiles(emitted.latencies(searches))
     point.add("p50", "ms", p50)
     point.add("p99", "ms", p99)

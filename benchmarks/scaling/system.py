@@ -1,4 +1,4 @@
-"""The system under measurement: a stack of any number of each service, with crawlers that read a catalogue or a site."""
+"""The system under measurement: any number of each service, with crawlers that read a catalogue or a site."""
 
 from __future__ import annotations
 
