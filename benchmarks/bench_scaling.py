@@ -16,12 +16,14 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.results import save, table
+from benchmarks.results import RESULTS, save, table
 from benchmarks.scaling import corpus, followers, keys, replicas, sessions
-from benchmarks.scaling.curve import Curve
+from benchmarks.scaling.curve import PREFIX, Curve, curve
+from benchmarks.scaling.page import DOCS, made, of_curves
 from libs.common.loop import run_main
 from services.gateway.open_files import raise_open_files
 
+PAGE = DOCS / "scaling.md"
 COMMAND = "python -m benchmarks.bench_scaling --only {}"
 
 Measure = Callable[[bool], Coroutine[Any, Any, Curve]]
@@ -45,19 +47,32 @@ CURVES: dict[str, Measure] = {
 def main(
     only: Annotated[list[str] | None, typer.Option(help="one of the curves; may be given more than once")] = None,
     quick: Annotated[bool, typer.Option(help="a first look: the first points, one run of little; not kept")] = False,
+    plots: Annotated[bool, typer.Option(help="measure nothing; plots and tables are made of what is kept")] = False,
 ) -> None:
-    """Measure, print and keep."""
+    """Measure, print and keep; then draw."""
     raise_open_files()
     unknown = set(only or ()) - set(CURVES)
     if unknown:
         raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(CURVES)}")
-    for name in only or CURVES:
+    for name in () if plots else only or CURVES:
         began = time.monotonic()
         found = run_main(CURVES[name](quick)).results(COMMAND.format(name))
         sys.stdout.write(f"{found.detail['title']}\n{table(found)}\n")
         typer.echo(f"scaling: {name} took {time.monotonic() - began:.0f} s", err=True)
         if not quick:
             save(found)
+    if not quick:
+        write()
+
+
+def write() -> None:
+    """The plots, and the tables of docs/scaling.md, of what is kept."""
+    from benchmarks.scaling.plots import draw
+
+    for name in CURVES:
+        if (RESULTS / f"{PREFIX}{name}.json").exists():
+            draw(curve(name), DOCS / "scaling" / f"{name}.svg")
+    PAGE.write_text(made(PAGE.read_text(), of_curves(list(CURVES))))
 
 
 if __name__ == "__main__":

@@ -145,7 +145,8 @@ async def servers(sizes: Sizes) -> Curve:
         point = Point(x=count, label=f"{count} server{'s' * (count > 1)}")
         async with AsyncExitStack() as running:
             store = Path(running.enter_context(tempfile.TemporaryDirectory()))
-            cluster = await running.enter_async_context(Cluster(store, size=count) if count > 1 else _Single(store))
+            cluster: Cluster | _Single = Cluster(store, size=count) if count > 1 else _Single(store)
+            await running.enter_async_context(cluster)
             bus = await running.enter_async_context(connect(Settings(nats_url=cluster.url), "benchmark"))
             await set_up(bus, StreamSettings(stream_replicas=count))
             log, meter = Log(bus), Meter({"nats": [one.process.pid for one in cluster.brokers if one.process]})

@@ -45,11 +45,11 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
     replicas: tuple[int, ...] = REPLICAS
     runs: int = 3
-    verified: int = 800  # distinct videos of a surge at the CDN
-    direct: int = 6_000
-    searches: int = 30
-    browsed: int = 16
-    frames: int = 10_000
+    verified: int = 500  # distinct videos of a surge at the CDN
+    direct: int = 5_000
+    searches: int = 20
+    browsed: int = 10
+    frames: int = 6_000
     seconds: float = 3.0  # at leisure
     whole: int = 24  # searches of 100 videos
 

@@ -7,16 +7,16 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from libs.common.bus import Bus
 from libs.common.subjects import token
-from tests.wait import wait_until
+from tests.wait import wait_for, wait_until
 
 IN_FLIGHT = 256
 PAUSED_S = 600
 PATIENCE_S = 120.0
-POLL_S = 0.004
 
 Key = Callable[[str, bytes], tuple[str, str] | None]
 
@@ -112,12 +112,14 @@ class Queue(NamedTuple):
             await lay(bus, given)
             before = await self._delivered(bus)
             await paused(bus, self.stream, self.durable, 0)
-            while await self._delivered(bus) == before:
-                await asyncio.sleep(POLL_S)
+            await wait_for(partial(self._delivers, bus, before), f"{self.durable} goes on", PATIENCE_S)
             began()
             at = time.monotonic()
             await listener.have(out, self.durable)
             return sorted(listener.arrived.values())[out - 1] - at
+
+    async def _delivers(self, bus: Bus, before: int) -> bool:
+        return await self._delivered(bus) > before
 
     async def _delivered(self, bus: Bus) -> int:
         info = await bus.api(f"CONSUMER.INFO.{token(self.stream)}.{token(self.durable)}")
