@@ -10,6 +10,7 @@ goes before.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -123,17 +124,16 @@ def report(prices: dict[str, Any]) -> tuple[Results, Results]:
     )
 
 
-def write() -> None:
-    """The tables of docs/capacity.md, of what is kept."""
+def makers() -> dict[str, Callable[[], str]]:
+    """Who makes the tables of docs/capacity.md, of what is kept."""
     found, checked = kept(KEPT), kept(CHECKED)
-    makers = {
+    return {
         "answers": lambda: answers_table(found.detail["answers"]),
         "dollars": lambda: dollars_table(found.detail["answers"]),
         "check": lambda: check_table(checked),
         "costs": lambda: costs_table(found.detail["costs"]),
         "prices": lambda: prices_table(found.detail["prices"]),
     }
-    PAGE.write_text(made(PAGE.read_text(), makers))
 
 
 def answers_table(answers: dict[str, Any]) -> str:
@@ -243,7 +243,7 @@ def main(
     if keep:
         save(found)
         save(checked)
-        write()
+        PAGE.write_text(made(PAGE.read_text(), makers()))
 
 
 if __name__ == "__main__":

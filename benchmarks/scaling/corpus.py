@@ -17,7 +17,7 @@ from benchmarks.scaling.system import system
 from libs.common import subjects
 from tests.fake_pinterest import running_site
 
-LIMIT = 5_000  # the most that may be asked for
+LIMIT = 10_000  # the most that may be asked for
 MOST_PINS = 10_000  # of one search: they hold fewer videos than that limit
 SLICES = 10
 CACHE = {"CACHE_SIZE": "20000"}

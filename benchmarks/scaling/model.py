@@ -86,6 +86,7 @@ class Machine:
         self.probes = [simpy.Resource(self.world, PROBES) for _ in range(load.replicas)]
         self.slots = [simpy.Resource(self.world, SLOTS) for _ in range(load.replicas)]
         self.broker, self.client, self.site = some(1, load.cores)[0], some(1)[0], some(1)[0]
+        self.in_hand = [0] * load.replicas  # items at each transformer
         self.latencies: list[float] = []
         self._first: dict[int, float] = {}  # by search
         self.outcomes = 0
@@ -141,9 +142,15 @@ class Machine:
         self._done(search, emitted_at, window, place)
 
     def _resolved(self) -> Step:
-        costs, load = self.costs, self.load
-        number = min(range(load.replicas), key=lambda one: self.transformers[one].waiting)
+        load = self.load
+        number = min(range(load.replicas), key=self.in_hand.__getitem__)
         transformer = self.transformers[number]
+        self.in_hand[number] += 1
+        yield from self._asked(transformer, number)
+        self.in_hand[number] -= 1
+
+    def _asked(self, transformer: Process, number: int) -> Step:
+        costs, load = self.costs, self.load
         if load.known:
             yield from transformer.work(costs.resolve_known)
             return

@@ -1,4 +1,4 @@
-"""What so many sessions an hour need: pods, servers of the broker and dollars; by the measured costs, then by simulation.
+"""What so many sessions an hour need: pods, servers of the broker and dollars, by the measured costs.
 
 Sizes come from shares: no process is to be busy for more than `BUSY` of the time. Cells are whole systems side by side,
 each with its own broker and a share of the sessions: every gateway and crawler hears all records of its cell, so that
@@ -15,6 +15,7 @@ import msgspec
 from benchmarks.scaling.costs import Costs
 
 BUSY = 0.6  # of a process or server, so that bursts wait for milliseconds and a lost replica is borne
+MOST_PACE = 100.0  # REQUESTS_PER_SECOND may be no more, and is a cell's own
 SOCKETS = 2_000  # open ones a gateway: k8s/components/autoscaling
 SLOTS = 50 * 0.8  # searches a crawler, of SESSIONS
 CRAWLER_CORES = 2.0  # its limit in k8s/base: Chromium uses several
@@ -37,7 +38,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     sessions_an_hour: float
     videos: float = 20.0  # of each session
     pages: float = 1.0  # requests to the site's feed for each session
-    lasts_s: float = 15.0  # a session, and its socket
+    crawl_s: float = 5.0  # for which a search has its crawler
+    open_s: float = 30.0  # for which it has a socket
     kept_h: float = 24.0  # session logs: RESULTS_MAX_AGE_S
 
 
@@ -82,6 +84,8 @@ def plan(costs: Costs, asked: Asked, prices: dict[str, Any], cells: int | None =
 def _of(costs: Costs, asked: Asked, prices: dict[str, Any], cells: int) -> Plan | None:
     each = asked.sessions_an_hour / 3600 / cells
     items = each * asked.videos * costs.items_per_video
+    if each * asked.pages > MOST_PACE:
+        return None
     cell = _Cell(each, items, items + each * RECORDS, each * asked.videos)
     pods, busy, limits = _pods(costs, asked, cell)
     if pods is None:
@@ -148,8 +152,8 @@ def _pods(costs: Costs, asked: Asked, cell: _Cell) -> tuple[dict[str, int] | Non
     room = {"crawler": BUSY * CRAWLER_CORES - heard, "transformer": BUSY, "dedup": BUSY, "gateway": BUSY - heard}
     by_work = {name: ceil(work[name] / room[name]) for name in work}
     by_count = {
-        "crawler": ceil(cell.sessions * asked.lasts_s / SLOTS),
-        "gateway": ceil(cell.sessions * asked.lasts_s / SOCKETS),
+        "crawler": ceil(cell.sessions * asked.crawl_s / SLOTS),
+        "gateway": ceil(cell.sessions * asked.open_s / SOCKETS),
     }
     pods = {name: max(by_work[name], by_count.get(name, 0), LEAST[name]) for name in work}
     limits = [

@@ -102,4 +102,5 @@ def _tell(point: Point, meter: Meter, began: float, emitted: Emitted, searches: 
     p50, p99 = percentiles([min(one.videos.values()) - one.begun_at for one in searches if one.videos])
     point.add("first video, p50", "ms", p50)
     point.add("first video, p99", "ms", p99)
+    point.add("over, p50", "ms", percentiles([one.done_at - one.begun_at for one in searches])[0])
     point.saw(items=emitted.items, videos=sum(len(one.videos) for one in searches))
