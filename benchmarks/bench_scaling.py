@@ -43,10 +43,14 @@ CURVES: dict[str, Measure] = {
     "followers": lambda quick: followers.followers(followers.QUICK if quick else followers.Sizes()),
 }
 
+QUICK = ("dedup", "whole", "sessions", "corpus", "keys", "servers", "followers")  # one of each kind
+
 
 def main(
     only: Annotated[list[str] | None, typer.Option(help="one of the curves; may be given more than once")] = None,
-    quick: Annotated[bool, typer.Option(help="a first look: the first points, one run of little; not kept")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="a first look: one curve of each kind, its first points, one run; not kept")
+    ] = False,
     plots: Annotated[bool, typer.Option(help="measure nothing; plots and tables are made of what is kept")] = False,
 ) -> None:
     """Measure, print and keep; then draw."""
@@ -54,7 +58,7 @@ def main(
     unknown = set(only or ()) - set(CURVES)
     if unknown:
         raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(CURVES)}")
-    for name in () if plots else only or CURVES:
+    for name in () if plots else only or (QUICK if quick else CURVES):
         began = time.monotonic()
         found = run_main(CURVES[name](quick)).results(COMMAND.format(name))
         sys.stdout.write(f"{found.detail['title']}\n{table(found)}\n")

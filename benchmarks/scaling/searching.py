@@ -88,23 +88,23 @@ def operation(parameters: dict[str, Any]) -> bytes:
 
 
 class Emitted:
-    """When a crawler emitted each video first, by session and signature, heard on the raw subjects."""
+    """When a crawler captured each video first, by session and signature, as the raw subjects have it."""
 
     def __init__(self) -> None:
         self.at: dict[tuple[str, str], float] = {}
         self.items = 0
         self.moments: list[float] = []  # of each item
+        self._clock = time.time() - time.monotonic()
 
     async def heard(self, message: Any) -> None:
         """One item."""
-        now = time.monotonic()
         self.items += 1
-        self.moments.append(now)
-        signature = _raw.decode(message.data).signature
-        self.at.setdefault((message.subject.split(".")[2], signature), now)
+        self.moments.append(time.monotonic())
+        raw = _raw.decode(message.data)
+        self.at.setdefault((message.subject.split(".")[2], raw.signature), raw.captured_at - self._clock)
 
     def latencies(self, found: list[Searched]) -> list[float]:
-        """Seconds from a video's emission to its frame."""
+        """Seconds from a video's capture to its frame."""
         return [
             at - self.at[one.session, id_]
             for one in found
@@ -113,8 +113,9 @@ class Emitted:
         ]
 
 
-class _Signed(msgspec.Struct):
+class _Captured(msgspec.Struct):
     signature: str
+    captured_at: float
 
 
-_raw = msgspec.json.Decoder(_Signed)
+_raw = msgspec.json.Decoder(_Captured)
