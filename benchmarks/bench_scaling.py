@@ -16,9 +16,9 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.results import RESULTS, save, table
+from benchmarks.results import save, table
 from benchmarks.scaling import corpus, followers, keys, replicas, sessions
-from benchmarks.scaling.curve import PREFIX, Curve, curve
+from benchmarks.scaling.curve import Curve, curve, is_kept
 from benchmarks.scaling.page import DOCS, made, of_curves
 from libs.common.loop import run_main
 from services.gateway.open_files import raise_open_files
@@ -74,7 +74,7 @@ def write() -> None:
     from benchmarks.scaling.plots import draw
 
     for name in CURVES:
-        if (RESULTS / f"{PREFIX}{name}.json").exists():
+        if is_kept(name):
             draw(curve(name), DOCS / "scaling" / f"{name}.svg")
     PAGE.write_text(made(PAGE.read_text(), of_curves(list(CURVES))))
 

@@ -117,6 +117,11 @@ def curve(name: str) -> Results:
     return kept(f"{PREFIX}{name}", RESULTS)
 
 
+def is_kept(name: str) -> bool:
+    """Whether there is one of that name."""
+    return (RESULTS / f"{PREFIX}{name}.json").exists()
+
+
 def percentiles(seconds: Sequence[float]) -> tuple[float, float]:
     """The 50th and the 99th, in milliseconds."""
     ordered = sorted(seconds)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.results import Figure, Results
-from benchmarks.scaling.curve import curve
+from benchmarks.scaling.curve import curve, is_kept
 
 DOCS = Path(__file__).parents[2] / "docs"
 MARKED = re.compile(r"(<!-- (?:curve|plan): (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -36,13 +36,18 @@ def rows(found: Results) -> str:
 
 
 def made(text: str, makers: Mapping[str, Callable[[], str]]) -> str:
-    """`text` with what stands between the marks made anew; raises KeyError at a mark that nobody makes."""
-    return MARKED.sub(lambda match: f"{match[1]}\n{makers[match[2]]()}\n{match[4]}", text)
+    """`text` with what stands between the marks made anew, where somebody makes it."""
+
+    def anew(match: re.Match[str]) -> str:
+        maker = makers.get(match[2])
+        return f"{match[1]}\n{maker()}\n{match[4]}" if maker is not None else match[0]
+
+    return MARKED.sub(anew, text)
 
 
 def of_curves(names: list[str]) -> dict[str, Callable[[], str]]:
     """Who makes the tables of curves."""
-    return {name: lambda name=name: rows(curve(name)) for name in names}  # type: ignore[misc]
+    return {name: lambda name=name: rows(curve(name)) for name in names if is_kept(name)}  # type: ignore[misc]
 
 
 def _cores(point: dict[str, dict[str, float]], service: str) -> float:
