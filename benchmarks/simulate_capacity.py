@@ -19,8 +19,8 @@ import msgspec
 import typer
 
 from benchmarks.results import Figure, Results, figure, kept, results, save
-from benchmarks.scaling.costs import Costs, costs
-from benchmarks.scaling.curve import curve, line
+from benchmarks.scaling.costs import CALIBRATED_AT, Costs, costs
+from benchmarks.scaling.curve import curve, evidence, line
 from benchmarks.scaling.flow import Flow, flow
 from benchmarks.scaling.model import Load, predict
 from benchmarks.scaling.page import DOCS, made
@@ -58,37 +58,26 @@ def answer(measured: Costs, asked: Asked, prices: dict[str, Any]) -> Answer:
 
 def loads() -> list[tuple[str, str, int, Load]]:
     """What is simulated to see whether it is right: curve, figure, point, load. None of these is an input."""
-    browsed = curve("sessions")
-    items = {one["x"]: one["evidence"]["items"] / one["x"] for one in browsed.detail["points"]}
-    whole = curve("whole")
-    searches = int(whole.detail["settings"]["searches"])
-    each = {one["x"]: one["evidence"]["items"] / searches for one in whole.detail["points"]}
-    share = {one["x"]: one["evidence"]["videos"] / one["evidence"]["items"] for one in whole.detail["points"]}
-    known = [
-        (
-            "whole",
-            "throughput",
-            x,
-            Load(searches=searches, items=round(each[x]), replicas=x, known=True, videos=share[x]),
-        )
-        for x in each
-    ]
-    slow = [
-        (
-            "transformer-slow-cdn",
-            "throughput",
-            x,
-            Load(searches=10, items=60, replicas=x, cdn_ms=80, transformer_only=True),
-        )
-        for x in line(curve("transformer-slow-cdn"), "throughput").at
-    ]
-    sessions = [
-        ("sessions", what, x, Load(searches=x, items=round(items[x]), browser=True))
-        for what in ("throughput", "first video, p50")
-        for x in items
-        if x not in (1, 20)  # 20: there what a session costs was taken from; 1: a context is warm for it
-    ]
-    return [*known, *slow, *sessions]
+    found = []
+    for name, what, common in (
+        ("whole", "throughput", Load(searches=0, items=0, known=True)),
+        ("transformer-slow-cdn", "throughput", Load(searches=10, items=60, cdn_ms=80, transformer_only=True)),
+        ("sessions", "throughput", Load(searches=0, items=0, browser=True)),
+        ("sessions", "first video, p50", Load(searches=0, items=0, browser=True)),
+    ):
+        kept_curve = curve(name)
+        for x in line(kept_curve, what).at:
+            if name == "sessions" and x in (1, CALIBRATED_AT):  # the one finds a warm context, the other is an input
+                continue
+            seen = evidence(kept_curve, x)
+            load = msgspec.structs.replace(common, others=seen.get("cores others", 0.0))
+            if name != "transformer-slow-cdn":
+                searches = int(x if name == "sessions" else kept_curve.detail["settings"]["searches"])
+                share = seen["videos"] / seen["items"]
+                items = round(seen["items"] / searches)
+                load = msgspec.structs.replace(load, searches=searches, items=items, videos=share)
+            found.append((name, what, x, load if name == "sessions" else msgspec.structs.replace(load, replicas=x)))
+    return found
 
 
 def check(measured: Costs) -> list[Figure]:

@@ -27,6 +27,7 @@ from tests.wait import wait_until
 
 SESSION_KEYS = 200
 IN_FLIGHT, FILLING = 64, 256
+EXTRA = 10**9  # numbers of keys that are there for a run only
 MOST_BYTES = 8 * 2**30
 READY_S = 60.0
 
@@ -98,7 +99,7 @@ async def keys(sizes: Sizes) -> Curve:
                 for count in sizes.keys:
                     point = Point(x=count, label=f"{count:,} keys")
                     there = await log.fill(count, there)
-                    there = await _measured(point, log, broker, there, sizes)
+                    await _measured(point, log, broker, there, sizes)
                     state = (await bus.api(f"STREAM.INFO.{subjects.RESULTS}"))["state"]
                     point.saw(**{"disk mb": state["bytes"] / 2**20, "keys": state["messages"]})
                     point.add("restart", "s", await _restarted(bus, broker))
@@ -110,32 +111,35 @@ async def keys(sizes: Sizes) -> Curve:
     return Curve(name="keys", title=title, grows="keys", points=points, settings=settings_, log=True)
 
 
-async def _measured(point: Point, log: Log, broker: Broker, there: int, sizes: Sizes) -> int:
+async def _measured(point: Point, log: Log, broker: Broker, there: int, sizes: Sizes) -> None:
     assert broker.process is not None
     meter = Meter({"nats": [broker.process.pid]})
     for run in range(sizes.runs):
         point.begins()
-        there = await _claims(point, log, meter, there, sizes)
-        again = [await _timed(_refused(log, run * sizes.alone + n)) for n in range(sizes.alone)]
+        await _claims(point, log, meter, there, sizes)
+        again = [await _timed(_refused(log, (run * sizes.alone + n) % there)) for n in range(sizes.alone)]
         point.add("repeat, p50", "ms", percentiles(again)[0])
         step = max(1, there // 20)
-        replays = [await _timed(log.replay(number)) for number in range(0, there - SESSION_KEYS, step)]
+        replays = [await _timed(log.replay(number)) for number in range(0, max(1, there - SESSION_KEYS), step)]
         point.add("replay of 200, p50", "ms", percentiles(replays)[0])
     meter.memory(point, "nats")
-    return there
 
 
-async def _claims(point: Point, log: Log, meter: Meter, there: int, sizes: Sizes) -> int:
+async def _claims(point: Point, log: Log, meter: Meter, there: int, sizes: Sizes) -> None:
+    """Claims keys as fast as it goes, then one by one, and removes them again."""
+    claims = min(sizes.claims, max(SESSION_KEYS, there // 5))
     meter.start()
     began = time.monotonic()
-    await many(log.claim, iter(range(there, there + sizes.claims)), IN_FLIGHT)
-    point.add("throughput", "claims/s", sizes.claims / (time.monotonic() - began))
-    meter.tell(point, sizes.claims)
-    there += sizes.claims
-    p50, p99 = percentiles([await _timed(log.claim(there + n)) for n in range(sizes.alone)])
+    await many(log.claim, iter(range(EXTRA, EXTRA + claims)), IN_FLIGHT)
+    took_s = time.monotonic() - began
+    meter.tell(point, claims, took_s)
+    point.add("throughput", "claims/s", claims / took_s)
+    alone = range(EXTRA + claims, EXTRA + claims + sizes.alone)
+    p50, p99 = percentiles([await _timed(log.claim(number)) for number in alone])
     point.add("p50", "ms", p50)
     point.add("p99", "ms", p99)
-    return there + sizes.alone
+    for session in {session_of(number) for number in range(EXTRA, alone.stop)}:
+        await log.bus.api(f"STREAM.PURGE.{subjects.RESULTS}", {"filter": subjects.records_of(session)})
 
 
 async def servers(sizes: Sizes) -> Curve:
@@ -150,10 +154,10 @@ async def servers(sizes: Sizes) -> Curve:
             bus = await running.enter_async_context(connect(Settings(nats_url=cluster.url), "benchmark"))
             await set_up(bus, StreamSettings(stream_replicas=count))
             log, meter = Log(bus), Meter({"nats": [one.process.pid for one in cluster.brokers if one.process]})
-            there = await log.fill(sizes.claims, 0)
+            there = await log.fill(5 * sizes.claims, 0)
             for _ in range(sizes.runs):
                 point.begins()
-                there = await _claims(point, log, meter, there, sizes)
+                await _claims(point, log, meter, there, sizes)
         points.append(point)
     title = "Session log: claims at one server and at three with three copies"
     return Curve(name="servers", title=title, grows="servers", points=points)

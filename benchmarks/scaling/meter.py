@@ -30,7 +30,7 @@ class Meter:
         self._machine = psutil.cpu_times()
 
     def tell(self, point: Point, items: float, took_s: float | None = None) -> None:
-        """Gives `point` what was taken since `start`: cores, ms of processor an item, and the machine's busy share.
+        """Gives `point` what was taken since `start`: cores and ms of processor an item, and others' cores.
 
         `took_s` where the work took less than the time since.
         """
@@ -39,7 +39,8 @@ class Meter:
         for name, spent in after.items():
             used_s = spent - self._before[name]
             point.saw(**{f"cores {name}": used_s / took_s, f"cpu ms {name}": 1000 * used_s / max(items, 1)})
-        point.saw(busy=min(1.0, _used_s(self._machine, machine) / took_s / (psutil.cpu_count() or 1)))
+        ours_s = sum(spent - self._before[name] for name, spent in after.items())
+        point.saw(**{"cores others": max(0.0, (_used_s(self._machine, machine) - ours_s) / took_s)})
 
     def memory(self, point: Point, *names: str) -> None:
         """Gives `point` how many MB the processes of these names have, all together."""

@@ -21,6 +21,7 @@ WINDOW = 200  # items of a session without an outcome
 SLOTS = 50  # searches that one crawler reads at once
 PROBES = 24  # requests of one transformer to a host at once
 MS = 1e-3
+LEAST_CORES = 0.2  # are left by others
 
 Step = Generator[simpy.Event, Any, None]
 
@@ -34,6 +35,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     browser: bool = False
     known: bool = False  # the videos are remembered
     cores: int = 2
+    others: float = 0.0  # of these, taken by whoever else uses the machine: every process gets slower by it
     cdn_ms: float = 20.0
     site_ms: float = 80.0
     transformer_only: bool = False
@@ -51,8 +53,8 @@ class Predicted(msgspec.Struct, frozen=True):
 class Process:
     """One core at most at a time, of those that all share."""
 
-    def __init__(self, world: simpy.Environment, cores: simpy.Resource, threads: int = 1) -> None:
-        self._world, self._cores = world, cores
+    def __init__(self, world: simpy.Environment, cores: simpy.Resource, threads: int = 1, slower: float = 1.0) -> None:
+        self._world, self._cores, self._slower = world, cores, slower
         self._lock = simpy.Resource(world, threads)
 
     def work(self, ms: float) -> Step:
@@ -61,7 +63,7 @@ class Process:
             yield turn
             with self._cores.request() as core:
                 yield core
-                yield self._world.timeout(ms * MS)
+                yield self._world.timeout(ms * MS * self._slower)
 
     @property
     def waiting(self) -> int:
@@ -77,9 +79,10 @@ class Machine:
         self.world = simpy.Environment()
         self.random = random.Random(seed)
         cores = simpy.Resource(self.world, load.cores)
+        slower = load.cores / max(LEAST_CORES, load.cores - load.others)
 
         def some(count: int, threads: int = 1) -> list[Process]:
-            return [Process(self.world, cores, threads) for _ in range(count)]
+            return [Process(self.world, cores, threads, slower) for _ in range(count)]
 
         self.crawlers = some(load.replicas, load.cores if load.browser else 1)
         self.transformers, self.dedups, self.gateways = (some(load.replicas) for _ in range(3))

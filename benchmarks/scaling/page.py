@@ -29,7 +29,7 @@ def rows(found: Results) -> str:
     for point in found.detail["points"]:
         said = [_cell(cells[point["label"], name]) if (point["label"], name) in cells else "" for name, _ in columns]
         cores = ", ".join(f"{_cores(point, one):.2f}" for one in services)
-        lines.append(f"| {point['x']:,} | {' | '.join(said)} | {cores} | {point['evidence'].get('busy', 0):.0%} |")
+        lines.append(f"| {point['x']:,} | {' | '.join(said)} | {cores} | {_cores(point, 'others'):.2f} |")
     loads = [load for one in found.figures for load in one.loads]
     where = f"{found.at[:16].replace('T', ' ')} UTC, load before the runs {min(loads):g} to {max(loads):g}."
     return "\n".join([*lines, "", where, ""])
