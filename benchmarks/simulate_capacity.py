@@ -67,8 +67,8 @@ def loads() -> list[tuple[str, str, int, Load]]:
     ):
         kept_curve = curve(name)
         for x in line(kept_curve, what).at:
-            if name == "sessions" and x in (1, CALIBRATED_AT):  # the one finds a warm context, the other is an input
-                continue
+            if (name == "sessions" and x in (1, CALIBRATED_AT)) or (name == "whole" and x <= 2):
+                continue  # an input, or a search that finds a warm context
             seen = evidence(kept_curve, x)
             load = msgspec.structs.replace(common, others=seen.get("cores others", 0.0))
             if name != "transformer-slow-cdn":

@@ -37,40 +37,51 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def costs() -> Costs:
-    """As kept."""
+    """As kept.
+
+    What an item costs in the flow is taken from all stages together, at one and at two of each, not from the stages
+    alone: behind a queue that is full, a process takes many messages at a time, and each costs a third.
+    """
     browser = evidence(curve("crawler-browser"), 1)["cpu ms crawler"]
     short = evidence(curve("sessions"), CALIBRATED_AT)
     items = short["items"] / CALIBRATED_AT
     # a search costs `a + b * items`: two lengths were measured
     item = max(0.1, (browser * LISTED_ITEMS - short["cpu ms crawler"] * items) / (LISTED_ITEMS - items))
-    emit, fresh = evidence(curve("crawler"), 1), evidence(curve("transformer"), 1)
-    known, settled = evidence(curve("transformer-known"), 1), evidence(curve("dedup"), 1)
-    sent = evidence(curve("gateway"), 1)
-    one, three = (evidence(curve("servers"), count)["cpu ms nats"] for count in (1, 3))
-    broker_item = emit["cpu ms nats"] + known["cpu ms nats"] + settled["cpu ms nats"]
+    one, two = (evidence(curve("whole"), replicas) for replicas in (1, 2))
+    fresh, sent = evidence(curve("transformer"), 1), evidence(curve("gateway"), 1)
+    single, three = (evidence(curve("servers"), count)["cpu ms nats"] for count in (1, 3))
+    keys = curve("keys")
+    counts = line(keys, "throughput").at
+    few, many = evidence(keys, counts[0]), evidence(keys, counts[-1])
+
+    def more(service: str, copies: int) -> float:
+        return max(slope("cpu ms followers"), (two[f"cpu ms {service}"] - one[f"cpu ms {service}"]) / copies)
+
+    hear = more("gateway", 1)
+    broker_hear = max(slope("cpu ms nats"), (two["cpu ms nats"] - one["cpu ms nats"]) / 2)
+    broker_item = one["cpu ms nats"] - 2 * broker_hear
+    share = one["videos"] / one["items"]
+    frame = hear + max(0.0, one["cpu ms gateway"] - hear) / share
 
     def besides(service: str, an_item: float) -> float:
         return max(0.0, (short[f"cpu ms {service}"] - an_item) * items)
 
-    keys = curve("keys")
-    counts = line(keys, "throughput").at
-    few, many = evidence(keys, counts[0]), evidence(keys, counts[-1])
     return Costs(
         crawl_session=max(0.0, browser * LISTED_ITEMS - item * LISTED_ITEMS),
         crawl_item=item,
-        emit=emit["cpu ms crawler"],
+        emit=one["cpu ms crawler"] - hear,
         resolve=fresh["cpu ms transformer"],
-        resolve_known=known["cpu ms transformer"],
+        resolve_known=one["cpu ms transformer"],
         requests=fresh["requests"],
-        settle=settled["cpu ms dedup"],
-        frame=sent["cpu ms gateway"],
-        hear=slope("cpu ms followers"),
-        broker_item=broker_item,
-        broker_hear=slope("cpu ms nats"),
-        gateway_session=besides("gateway", sent["cpu ms gateway"] * short["videos"] / short["items"]),
-        broker_session=besides("nats", broker_item),
-        dedup_session=besides("dedup", settled["cpu ms dedup"]),
-        copies=three / one,
+        settle=one["cpu ms dedup"],
+        frame=frame,
+        hear=hear,
+        broker_item=max(0.05, broker_item),
+        broker_hear=broker_hear,
+        gateway_session=besides("gateway", one["cpu ms gateway"]),
+        broker_session=besides("nats", one["cpu ms nats"]),
+        dedup_session=besides("dedup", one["cpu ms dedup"]),
+        copies=three / single,
         claims_per_s=line(curve("servers"), "throughput").median[1],
         client=sent["cpu ms load"] / 2,  # the other half writes the records
         site=fresh["cpu ms site"] / fresh["requests"],
