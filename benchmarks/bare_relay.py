@@ -27,10 +27,11 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from websockets.asyncio.server import ServerConnection, serve
 
-from benchmarks.emitter import EMITTED, Corpus, media_of
+from benchmarks.emitter import EMITTED, Corpus
 from libs.common import subjects
 from libs.common.messages import encode
 from libs.common.process import die_with_parent
+from tests.emitted import distinct_media
 
 BATCH = 256
 EXPIRES_NS = 3600 * 10**9
@@ -87,7 +88,7 @@ async def pass_on(js: JetStreamContext, message: Msg, to: To) -> None:
 async def emit(js: JetStreamContext, site: str, folder: Path, session: str, corpus: Corpus) -> None:
     """One session's media, one after the other."""
     emitted: dict[str, float] = {}
-    media = media_of(corpus.seed, corpus.videos, site)
+    media = await asyncio.to_thread(distinct_media, corpus.seed, corpus.videos, site)
     due = time.monotonic()
     for start in range(0, len(media), corpus.page):
         await asyncio.sleep(due - time.monotonic())

@@ -13,13 +13,14 @@ import asyncio
 import json
 import os
 import secrets
-import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from subprocess import PIPE
 from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
@@ -31,7 +32,7 @@ import websockets
 from benchmarks.bare_relay import BEGIN, READY
 from benchmarks.bench_tracing import IDLE, SETTLING_S, UNLIMITED, receiver
 from benchmarks.emitter import EMITTED, Corpus
-from benchmarks.results import RESULTS, Figure, figure, load, results, save
+from benchmarks.results import HERE, RESULTS, Figure, figure, load, results, save
 from libs.client.broker import Broker, free_port
 from libs.client.local import LocalOptions, LocalStack
 from libs.common.bus import connect
@@ -42,7 +43,7 @@ from tests.fake_pinterest import RunningSite, running_site
 from tests.wait import wait_until
 
 ROLES = ("emitter", "raw", "direct", "frames")
-PIPELINE = "pipeline"
+PIPELINE, BEFORE = "pipeline", "pipeline before"
 AIM_THROUGHPUT, AIM_LATENCY = 0.8, 1.25
 
 
@@ -60,7 +61,9 @@ class Run(NamedTuple):
 
 
 class System:
-    """One of the two: where its clients connect, what they say first, and the processes whose time it takes."""
+    """One of them: where its clients connect, what they say first, and the processes whose time it takes."""
+
+    bare = False
 
     def __init__(self, name: str, folder: Path, ws_url: str, parts: dict[str, int]) -> None:
         self.name, self.folder, self.ws_url = name, folder, ws_url
@@ -91,13 +94,13 @@ class System:
                 text = str(await socket.recv())
                 if '"signature":"' in text or '"event":"video"' in text:
                     came.append((time.monotonic(), text))
-            if self.name == PIPELINE:  # to the end
+            if not self.bare:  # to the end
                 while '"event":"completed"' not in text:
                     text = str(await socket.recv())
         file = self.folder / f"{session}{EMITTED}"
         await wait_until(file.exists, "the emitter has written its times")
         emitted: dict[str, float] = json.loads(file.read_text())
-        mark = '"signature":"' if self.name != PIPELINE else '"video":{"id":"'
+        mark = '"signature":"' if self.bare else '"video":{"id":"'
         at = {text.partition(mark)[2][:32]: when for when, text in came}
         took = [at[signature] - when for signature, when in emitted.items()]
         return min(emitted.values()), max(at.values()), took
@@ -119,6 +122,8 @@ class System:
 class Relay(System):
     """The bare one, whose clients choose their session's id."""
 
+    bare = True
+
     def __init__(self, name: str, folder: Path, ws_url: str, parts: dict[str, int], client: nats.NATS) -> None:
         super().__init__(name, folder, ws_url, parts)
         self.client = client
@@ -132,11 +137,24 @@ class Relay(System):
         return session
 
 
+@contextmanager
+def checkout(revision: str) -> Iterator[Path]:
+    """The files of a revision, meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(["git", "archive", revision], cwd=HERE.parent, check=True, stdout=PIPE)
+        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        yield Path(folder)
+
+
 @asynccontextmanager
-async def pipeline(site: RunningSite, folder: Path) -> AsyncIterator[System]:
-    """The services as they are by default, telemetry on, with an emitter in the crawler's place."""
+async def pipeline(
+    site: RunningSite, folder: Path, name: str = PIPELINE, code: Path | None = None
+) -> AsyncIterator[System]:
+    """The services as they are by default, telemetry on, with an emitter in the crawler's place; by `code`, or ours."""
     async with AsyncExitStack() as running:
         environ = {**UNLIMITED, "OTEL_EXPORTER_OTLP_ENDPOINT": await running.enter_async_context(receiver())}
+        if code is not None:
+            environ |= {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
         media = urlsplit(site.origin).netloc
         options = LocalOptions(site_url=site.origin, media_hosts=media, crawlers=0, environ=environ)
         stack = await running.enter_async_context(LocalStack(options))
@@ -148,7 +166,7 @@ async def pipeline(site: RunningSite, folder: Path) -> AsyncIterator[System]:
         assert stack.broker is not None and stack.broker.process is not None
         parts = {service.service: service.pid for service in stack.services}
         parts |= {"crawler": crawler.pid, "broker": stack.broker.process.pid}
-        yield System(PIPELINE, folder, stack.ws_url, parts)
+        yield System(name, folder, stack.ws_url, parts)
 
 
 @asynccontextmanager
@@ -185,6 +203,14 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
+MEASURES: tuple[tuple[str, str, str, Callable[[Run], float]], ...] = (
+    ("latency p50", "ms", "latency", lambda run: run.milliseconds(0.5)),
+    ("latency p99", "ms", "latency", lambda run: run.milliseconds(0.99)),
+    ("throughput", "videos/s", "throughput", lambda run: run.items_s),
+    ("CPU", "ms a video", "throughput", lambda run: sum(run.cpu_ms.values())),
+)
+
+
 class Shape(NamedTuple):
     """Of the loads: videos of the one session whose latency counts; sessions at once, and videos of each."""
 
@@ -200,7 +226,7 @@ class Shape(NamedTuple):
         }
 
 
-async def measure(pairs: int, shape: Shape, forms: list[str]) -> list[Figure]:
+async def measure(pairs: int, shape: Shape, forms: list[str], before: str | None) -> list[Figure]:
     """All, by turns."""
     runs: dict[tuple[str, str], list[Run]] = {}
     loads: dict[tuple[str, str], list[float]] = {}
@@ -211,6 +237,9 @@ async def measure(pairs: int, shape: Shape, forms: list[str]) -> list[Figure]:
             return Path(running.enter_context(tempfile.TemporaryDirectory()))
 
         systems: list[System] = [await running.enter_async_context(pipeline(site, folder()))]
+        if before:
+            code = running.enter_context(checkout(before))
+            systems.append(await running.enter_async_context(pipeline(site, folder(), BEFORE, code)))
         for form in forms:
             systems.append(await running.enter_async_context(bare(form, site, folder())))
         for turn in range(pairs + 1):  # the first, in which each video is resolved, does not count
@@ -224,7 +253,8 @@ async def measure(pairs: int, shape: Shape, forms: list[str]) -> list[Figure]:
                         runs.setdefault((one.name, what), []).append(run)
                         loads.setdefault((one.name, what), []).append(busy)
                         _tell(one.name, what, run)
-        return [each for form in forms for each in _figures(runs, loads, f"bare relay, {form}")]
+    names = [one.name for one in systems]
+    return [each for name in names[1:] for each in _beside(name, runs, loads)] + _by_part(runs)
 
 
 def _tell(name: str, what: str, run: Run) -> None:
@@ -233,31 +263,29 @@ def _tell(name: str, what: str, run: Run) -> None:
     typer.echo(f"{what:10} {name:18} {took}, {run.items_s:.0f} a second; ms of CPU a video: {cpu}", err=True)
 
 
-def _figures(
-    runs: dict[tuple[str, str], list[Run]], loads: dict[tuple[str, str], list[float]], form: str
+def _beside(
+    other: str, runs: dict[tuple[str, str], list[Run]], loads: dict[tuple[str, str], list[float]]
 ) -> list[Figure]:
-    """Those of a relay and of the pipeline beside it; a ratio is the median of those of the pairs."""
+    """Those of another system, and of the pipeline beside it."""
     found: list[Figure] = []
-    for name, unit, what, of in (
-        ("latency p50", "ms", "latency", lambda run: run.milliseconds(0.5)),
-        ("latency p99", "ms", "latency", lambda run: run.milliseconds(0.99)),
-        ("throughput", "videos/s", "throughput", lambda run: run.items_s),
-        ("CPU", "ms a video", "throughput", lambda run: sum(run.cpu_ms.values())),
-    ):
-        base = figure(form, name, unit, [of(run) for run in runs[form, what]], loads=loads[form, what])
+    for name, unit, what, of in MEASURES:
+        base = figure(other, name, unit, [of(run) for run in runs[other, what]], loads=loads[other, what])
         mine = [of(run) for run in runs[PIPELINE, what]]
-        row = PIPELINE if form.endswith("moved") else f"{PIPELINE} beside it"
-        found += [base, figure(row, name, unit, mine, loads=loads[PIPELINE, what], against=base)]
-    for part in ROLES if not form.endswith("moved") else ():
-        del part
-    if form.endswith("moved"):
-        for name, ms in ((p, [r.cpu_ms[p] for r in runs[PIPELINE, "throughput"]]) for p in _parts(runs)):
-            found.append(figure(PIPELINE, f"CPU of {name}", "ms a video", ms))
+        found += [base, figure(f"{PIPELINE}, to {other}", name, unit, mine, loads=loads[PIPELINE, what], against=base)]
     return found
 
 
-def _parts(runs: dict[tuple[str, str], list[Run]]) -> list[str]:
-    return list(runs[PIPELINE, "throughput"][0].cpu_ms)
+def _by_part(runs: dict[tuple[str, str], list[Run]]) -> list[Figure]:
+    """The pipeline's CPU by service; beside what it was before, where that was measured."""
+    found: list[Figure] = []
+    for part in runs[PIPELINE, "throughput"][0].cpu_ms:
+        name, was = f"CPU of {part}", None
+        if (BEFORE, "throughput") in runs:
+            was = figure(BEFORE, name, "ms a video", [run.cpu_ms[part] for run in runs[BEFORE, "throughput"]])
+            found.append(was)
+        mine = [run.cpu_ms[part] for run in runs[PIPELINE, "throughput"]]
+        found.append(figure(PIPELINE, name, "ms a video", mine, against=was))
+    return found
 
 
 def main(
@@ -266,12 +294,13 @@ def main(
     sessions: Annotated[int, typer.Option(help="at once, for the throughput")] = 10,
     videos: Annotated[int, typer.Option(help="of each of these")] = 300,
     form: Annotated[list[str] | None, typer.Option(help="of the relay: plain, moved; both by default")] = None,
+    before: Annotated[str, typer.Option(help="a revision with this benchmark, to measure too")] = "",
     quick: Annotated[bool, typer.Option(help="a first look; nothing is kept")] = False,
     name: Annotated[str, typer.Option(help="of the file in benchmarks/results")] = "pipeline",
 ) -> None:
     """Prints each run, keeps the figures; exit 1 where an aim is missed."""
     shape = Shape(200, 4, 100) if quick else Shape(paced, sessions, videos)
-    figures = asyncio.run(measure(2 if quick else pairs, shape, form or ["plain", "moved"]))
+    figures = asyncio.run(measure(2 if quick else pairs, shape, ["plain", "moved"] if form is None else form, before))
     if not quick:
         found = results(name, "python -m benchmarks.bench_pipeline", figures, packages=["nats-py", "uvloop"])
         typer.echo(save(found, RESULTS))

@@ -11,7 +11,6 @@ import json
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -21,16 +20,13 @@ from msgspec import Meta
 from libs.common import subjects
 from libs.common.bus import Bus, connect
 from libs.common.lifecycle import run_service
-from libs.common.messages import RawMedia, SearchRequest
+from libs.common.messages import SearchRequest
 from libs.common.settings import load
 from libs.common.streams import await_streams
 from services.crawler.__main__ import work
-from services.crawler.extract import extract
 from services.crawler.page_read import PageRead
 from services.crawler.settings import CrawlerSettings
-from tests.fake_pinterest import search_feed
-from tests.fake_pinterest.origins import Origins
-from tests.fake_pinterest.resources import shown_pin
+from tests.emitted import distinct_media
 
 EMITTED = ".emitted"  # ends the name of a session's file: when each of its items was handed to the broker
 
@@ -55,18 +51,6 @@ class Corpus(NamedTuple):
         return f"emit {self.videos} {self.page} {self.every_s:g} {self.seed}"
 
 
-@lru_cache(maxsize=256)
-def media_of(seed: str, videos: int, site: str) -> tuple[RawMedia, ...]:
-    """Distinct ones; of no session yet."""
-    feed = search_feed(f"{seed} pins:{videos * 4}")
-    origins = Origins(site, site, site, site)
-    pins = [msgspec.json.decode(shown_pin(pin.id, feed.topic, origins, False)) for pin in feed.catalogue()]
-    found = {one.signature: one for one in extract(pins, session="", site=site).media if one.variants}
-    if len(found) < videos:
-        raise ValueError(f"{len(found)} videos, not {videos}")
-    return tuple(found.values())[:videos]
-
-
 class Emitter:
     """Reads corpora; writes down when items were emitted."""
 
@@ -78,7 +62,7 @@ class Emitter:
         """The pages of a corpus."""
         corpus, session = Corpus.of(request.query), request.session
         emitted = self._emitted[session] = {}
-        media = media_of(corpus.seed, corpus.videos, self.site)
+        media = await asyncio.to_thread(distinct_media, corpus.seed, corpus.videos, self.site)
         due = time.monotonic()
         for number, start in enumerate(range(0, len(media), corpus.page), 1):
             await asyncio.sleep(due - time.monotonic())
