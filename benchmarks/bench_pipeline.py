@@ -28,6 +28,7 @@ import nats
 import psutil
 import typer
 import websockets
+from nats.aio.client import Client as NatsClient
 
 from benchmarks.bare_relay import BEGIN, READY
 from benchmarks.bench_tracing import IDLE, SETTLING_S, UNLIMITED, receiver
@@ -124,7 +125,7 @@ class Relay(System):
 
     bare = True
 
-    def __init__(self, name: str, folder: Path, ws_url: str, parts: dict[str, int], client: nats.NATS) -> None:
+    def __init__(self, name: str, folder: Path, ws_url: str, parts: dict[str, int], client: NatsClient) -> None:
         super().__init__(name, folder, ws_url, parts)
         self.client = client
 

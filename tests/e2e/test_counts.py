@@ -20,7 +20,6 @@ import pytest
 from libs.client.broker import Broker, free_port
 from libs.client.client import Client
 from libs.client.local import LocalOptions, LocalStack
-from libs.common import subjects
 from libs.common.bus import Bus, connect
 from libs.common.settings import Settings
 from libs.common.streams import StreamSettings, streams
@@ -28,10 +27,12 @@ from tests.broker_tap import tapped
 from tests.e2e.answer import assert_right
 from tests.fake_pinterest import expected_results, running_site
 from tests.patient import PATIENT
+from tests.tidied import tidied
 from tests.wait import wait_for
 
 QUERY = "ceramic glaze pins:200 seed:counts"
 VIDEOS = 95  # of it
+A_FEW = 10  # of a kind without a bound: what happens once in a long while, on a slow machine
 SERVICES = ("gateway", "crawler", "transformer", "dedup")
 
 
@@ -95,11 +96,6 @@ async def stored(bus: Bus) -> Counter[str]:
     return Counter({name: answer["state"]["last_seq"] for name, answer in zip(names, answers, strict=True)})
 
 
-async def tidied(bus: Bus) -> bool:
-    """Whether the raw media of what is over are gone: the last thing that a session costs."""
-    return not (await bus.subjects_under(subjects.RAW, subjects.ALL_RAW))[0]
-
-
 @pytest.fixture
 async def counts(tmp_path: Path) -> AsyncIterator[Counts]:
     """Those of one search of the whole system, each service a process, with a broker of its own."""
@@ -154,9 +150,9 @@ async def test_a_video_costs_no_more_than_the_counts_that_are_written_down(count
         for kind, count in sorted(found.items()):
             print(f"  {kind}: {count}, {count / counts.videos:.3f} a video")
             bound = BOUNDS[group].get(kind)
-            if bound is None:
+            if bound is None and count >= A_FEW:
                 unknown.append(f"{group}: {kind}: {count}")
-            elif count > (most := bound.most(counts.videos, counts.seconds)):
+            elif bound is not None and count > (most := bound.most(counts.videos, counts.seconds)):
                 over.append(f"{group}: {kind}: {count} > {most:.0f} ({bound.why})")
     assert over == []
     assert unknown == [], "what is new needs a bound, and a reason"
