@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
@@ -116,7 +117,17 @@ class _Client(Client):
             return
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
-        take(self._build_message(sid, subject, reply, data, await self._process_headers(headers)))
+        message = self._build_message(sid, subject, reply, data, await self._process_headers(headers))
+        try:
+            take(message)
+        except Exception as error:  # of a callback; the connection must not end for it
+            log.exception("a message was not taken", subject=message.subject)
+            await self._error_cb(error)
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        if not max_msgs:
+            self.at_once.pop(sid, None)
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
@@ -124,13 +135,7 @@ class _Client(Client):
         found: dict[str, str] = {}
         for line in raw.split(b"\r\n"):
             name, colon, value = line.partition(b":")
-            if not colon:
-                continue
-            try:
-                key = name.strip().decode("ascii")
-            except UnicodeDecodeError:
-                continue
-            if len(key.split(None, 1)) < 2:  # a name has no space in it
+            if colon and (key := _header_name(name)) is not None:
                 found[key] = value.strip().decode("utf-8", "replace")
         return found
 
@@ -148,6 +153,16 @@ class _Client(Client):
         if initial_connection and "tls" in self.options and not info.get("tls_required"):
             raise NoTls(NoTls.__doc__)  # the client would go on without
         await super()._process_info(info, initial_connection)
+
+
+@lru_cache(maxsize=256)
+def _header_name(raw: bytes) -> str | None:
+    """None where it is none: not ASCII, or with a space in it. There are a dozen names in all messages."""
+    try:
+        name = raw.strip().decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    return name if not name or name.split(None, 1) == [name] else None
 
 
 class Bus:
@@ -248,6 +263,16 @@ class Bus:
     async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
         """Calls `callback` for each message on `subject`, also after reconnects; returns what unsubscribes."""
         return await self.client.subscribe(subject, cb=callback)
+
+    async def subscribe_at_once(self, subject: str, take: Callable[[Msg], None]) -> Any:
+        """The same, without a task between: what `take` does holds up all that comes behind it."""
+
+        async def early(message: Msg) -> None:
+            take(message)
+
+        subscription = await self.client.subscribe(subject, cb=early)
+        self.client.at_once[subscription._id] = take
+        return subscription
 
     async def settled(self) -> None:
         """Returns when the broker has taken all that was sent, subscriptions too, or the link is down."""
@@ -406,10 +431,7 @@ class Bus:
             if waiting is not None and not waiting.answer.done():
                 waiting.answer.set_result(message)
 
-        async def none(_message: Msg) -> None:
-            """Whoever subscribes without a callback gets a queue that grows."""
-
-        self.client.at_once[(await self.client.subscribe(f"{self._inbox}.*", cb=none))._id] = acked
+        await self.subscribe_at_once(f"{self._inbox}.*", acked)
         await self.settled()  # a refusal comes before the answer
         if not self.permitted:
             raise StartFailed(f"the broker lets this user have no answers; is NATS_NKEY_FILE the key of {name}?")

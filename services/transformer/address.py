@@ -52,10 +52,11 @@ def bare(url: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _parts(url: str) -> re.Match[str] | None:
-    """`url` taken apart; one that is resolved is asked about a dozen times, and by as many items at once as there are."""
+    """`url` taken apart; one that is resolved is asked about a dozen times."""
     return _MEDIA.fullmatch(bare(url))
 
 
+@lru_cache(maxsize=1024)
 def suffix(url: str) -> str:
     """`.mp4`, `.m3u8` and so on, in small letters; empty where the path has none."""
     name = bare(url).rsplit("/", 1)[-1]
