@@ -14,7 +14,7 @@ import structlog
 from playwright.async_api import Browser, Error, Playwright, async_playwright
 
 from libs.common.errors import StartFailed
-from libs.common.tasks import result_of
+from libs.common.tasks import end, result_of
 from services.crawler.failure import BrowserFailed, Refused
 from services.crawler.footprint import footprint_mb, tree_of
 from services.crawler.launch import start
@@ -180,12 +180,12 @@ class Chromium:
         except (Error, TimeoutError) as error:
             log.info("the browser was gone before it was closed", why=str(error))
             self._kill()
-        try:
-            async with asyncio.timeout(ENDING_S):
-                await self._playwright.stop()
-        except TimeoutError:
+        stopping = asyncio.create_task(self._playwright.stop(), name="stop driver")
+        if not (await asyncio.wait({stopping}, timeout=ENDING_S))[0]:
             log.warning("the browser's driver stands still and is killed")
             self._kill(driver=True)
+        await asyncio.wait({stopping}, timeout=ENDING_S)
+        await end(stopping)
 
     def _kill(self, *, driver: bool = False) -> None:
         if self._process is not None:
