@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import psutil
 import structlog
@@ -29,6 +30,7 @@ ENDING_S = 5.0  # how long a Chromium, and then its driver, may take to end befo
 CLOSING_S = 1.0  # how long contexts are waited for that are being closed, before they are left to close by themselves
 
 log = structlog.get_logger()
+_starts: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
 class Chromium:
@@ -57,10 +59,12 @@ class Chromium:
     async def started(
         cls, settings: CrawlerSettings, pacer: Pacer, home: Path | None, on_gone: Callable[[Chromium], None]
     ) -> Chromium:
-        """A new one; `on_gone` is called when it ends. Not for two callers at once. Raises StartFailed."""
-        before = _drivers()
-        playwright = await driver()
-        chromium = cls(settings, pacer, playwright, next(iter(_drivers() - before), None))
+        """A new one; `on_gone` is called when it ends. Raises StartFailed."""
+        async with _starts.setdefault(asyncio.get_running_loop(), asyncio.Lock()):  # so that the new driver is its own
+            before = _drivers()
+            playwright = await driver()
+            process = next(iter(_drivers() - before), None)
+        chromium = cls(settings, pacer, playwright, process)
         try:
             chromium._browser = await start(playwright, settings, home)
         except BaseException:
