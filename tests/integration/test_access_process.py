@@ -8,7 +8,6 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -159,15 +158,6 @@ async def test_the_command_makes_lists_and_revokes_keys(nats_url: str, tmp_path:
         assert client.close_code == 4501
     code, _, err = await pinstream("keys", "revoke", "0" * 16)
     assert (code, "no key" in err) == (1, True)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    broker = Broker(tmp_path / "jetstream")
-    broker.store.mkdir()
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 async def test_keys_are_known_and_a_resume_is_borne_while_the_broker_is_away(broker: Broker, tmp_path: Path) -> None:
