@@ -8,6 +8,7 @@ machines often have no counter for them, and a simulator of one (valgrind) takes
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import time
 import tomllib
@@ -20,12 +21,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+import pytest
 
-from libs.client.broker import free_port
+from libs.client.broker import Broker, free_port
 from libs.client.client import Client
 from libs.common.bus import Bus, connect
 from libs.common.messages import SearchRequest
 from libs.common.settings import Settings, from_environment
+from libs.common.streams import StreamSettings, set_up
 from libs.common.tasks import end
 from services.crawler.__main__ import work
 from services.crawler.page_read import PageRead
@@ -43,7 +46,7 @@ from tests.tidied import tidied
 from tests.wait import wait_for
 
 ROOT = Path(__file__).parents[2]
-VIDEOS, PAGE = 100, 25
+VIDEOS, PAGE = 60, 20
 OTHERS = ("httpx2", "httpcore2", "h11", "anyio", "uvicorn", "starlette")  # they work by the clock, too
 
 
@@ -53,6 +56,7 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most: float
     measured: float
     why: str
+    second: float = 0.0  # calls besides, by the clock
 
 
 BOUNDS = msgspec.convert(tomllib.loads(Path(__file__).with_name("calls.toml").read_text()), dict[str, Bound])
@@ -149,20 +153,33 @@ async def search(url: str, bus: Bus) -> None:
     await wait_for(lambda: tidied(bus), "the session's raw media are removed")
 
 
-async def test_a_video_costs_no_more_calls_than_are_written_down(nats_url: str) -> None:
-    with running_site() as site:
-        async with system(nats_url, site.origin) as url, connect(Settings(nats_url=nats_url), "test") as bus:
-            await search(url, bus)
-            with counted_calls() as files:
-                await search(url, bus)
+@pytest.fixture
+def garbage() -> Iterator[None]:
+    """What a gateway asks of the collector ends with it."""
+    threshold = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+
+
+async def test_a_video_costs_no_more_calls_than_are_written_down(broker: Broker, garbage: None) -> None:
+    async with connect(Settings(nats_url=broker.url), "test") as bus:
+        await set_up(bus, StreamSettings())
+        with running_site() as site:
+            async with system(broker.url, site.origin) as url:
+                await search(url, bus)  # whose videos are resolved
+                began = time.monotonic()
+                with counted_calls() as files:
+                    await search(url, bus)
+                seconds = time.monotonic() - began
     calls: Counter[str] = Counter()
     for file, count in files.items():
         if (part := part_of(file)) is not None:
             calls[part] += count
     for part, count in calls.most_common():
         print(f"  {part}: {count / VIDEOS:.1f} a video")
-    over = {part: calls[part] / VIDEOS for part, bound in BOUNDS.items() if calls[part] / VIDEOS > bound.most}
-    assert over == {}
+    most = {part: bound.most + bound.second * seconds / VIDEOS for part, bound in BOUNDS.items()}
+    assert {part: calls[part] / VIDEOS for part in most if calls[part] / VIDEOS > most[part]} == {}
     known = {*BOUNDS, *OTHERS}
     new = {part: count / VIDEOS for part, count in calls.items() if part not in known and count > VIDEOS}
     assert new == {}, "what is new in the way of a video needs a bound, and a reason"
