@@ -10,6 +10,7 @@ way than before, for each of them. `--before REV` measures an earlier revision t
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -216,7 +217,7 @@ def main(
         ratio = "" if one.ratio is None else f", {one.ratio:.2f} of {one.against}"
         typer.echo(f"{one.of}: {one.name} {one.median} {one.unit}{ratio}")
     if not quick:
-        command = "python -m benchmarks.bench_cost" + (f" --before {before}" if before else "")
+        command = " ".join(["python -m benchmarks.bench_cost", *sys.argv[1:]])
         typer.echo(save(results("cost", command, figures, packages=["nats-py", "playwright"]), RESULTS))
 
 

@@ -303,7 +303,12 @@ def main(
     shape = Shape(200, 4, 100) if quick else Shape(paced, sessions, videos)
     figures = asyncio.run(measure(2 if quick else pairs, shape, ["plain", "moved"] if form is None else form, before))
     if not quick:
-        found = results(name, "python -m benchmarks.bench_pipeline", figures, packages=["nats-py", "uvloop"])
+        found = results(
+            name,
+            " ".join(["python -m benchmarks.bench_pipeline", *sys.argv[1:]]),
+            figures,
+            packages=["nats-py", "uvloop"],
+        )
         typer.echo(save(found, RESULTS))
     missed = [one for one in figures if one.ratio is not None and not _reached(one)]
     for one in figures:
