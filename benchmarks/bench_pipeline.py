@@ -192,7 +192,7 @@ async def bare(form: str, site: RunningSite, folder: Path) -> AsyncIterator[Rela
             running.push_async_callback(_ended, process)
             parts[role] = process.pid
         for _ in ROLES:
-            await ready.next_msg(20)
+            await ready.next_msg(60)
         assert broker.process is not None
         parts["broker"] = broker.process.pid
         yield Relay(f"bare relay, {form}", folder, f"ws://127.0.0.1:{port}", parts, client)
@@ -227,7 +227,7 @@ class Shape(NamedTuple):
         }
 
 
-async def measure(pairs: int, shape: Shape, forms: list[str], before: str | None) -> list[Figure]:
+async def measure(pairs: int, shape: Shape, forms: list[str], before: str, within_s: float) -> list[Figure]:
     """All, by turns."""
     runs: dict[tuple[str, str], list[Run]] = {}
     loads: dict[tuple[str, str], list[float]] = {}
@@ -243,7 +243,10 @@ async def measure(pairs: int, shape: Shape, forms: list[str], before: str | None
             systems.append(await running.enter_async_context(pipeline(site, folder(), BEFORE, code)))
         for form in forms:
             systems.append(await running.enter_async_context(bare(form, site, folder())))
+        end_at = time.monotonic() + within_s
         for turn in range(pairs + 1):  # the first, in which each video is resolved, does not count
+            if turn > 1 and time.monotonic() > end_at:
+                break
             for what, corpora in shape.loads().items():
                 for one in systems if turn % 2 else reversed(systems):
                     for each in systems:
@@ -296,12 +299,15 @@ def main(
     videos: Annotated[int, typer.Option(help="of each of these")] = 300,
     form: Annotated[list[str] | None, typer.Option(help="of the relay: plain, moved; both by default")] = None,
     before: Annotated[str, typer.Option(help="a revision with this benchmark, to measure too")] = "",
+    within_s: Annotated[float, typer.Option(help="no pair is begun after so many seconds, but for the first")] = 1800,
     quick: Annotated[bool, typer.Option(help="a first look; nothing is kept")] = False,
     name: Annotated[str, typer.Option(help="of the file in benchmarks/results")] = "pipeline",
 ) -> None:
     """Prints each run, keeps the figures; exit 1 where an aim is missed."""
     shape = Shape(200, 4, 100) if quick else Shape(paced, sessions, videos)
-    figures = asyncio.run(measure(2 if quick else pairs, shape, ["plain", "moved"] if form is None else form, before))
+    figures = asyncio.run(
+        measure(2 if quick else pairs, shape, ["plain", "moved"] if form is None else form, before, within_s)
+    )
     if not quick:
         found = results(
             name,
