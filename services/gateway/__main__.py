@@ -73,6 +73,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             facts: dict[str, Fact] = {
                 "connections": lambda: secure.crowd.here,
                 "sessions_under_way": secure.limits.census.count,
+                "loop_lag_s": lambda: round(secure.limits.lag.median_s, 3),
             }
             async with (
                 measured(bus, secure.limits.census, settings),
