@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-import httpx2
 import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
@@ -17,11 +16,15 @@ from websockets.exceptions import ConnectionClosed
 from libs.client.client import Client
 from libs.common import keys, subjects
 from libs.common.bus import Bus, connect
+from libs.common.frames import InitiateParameters
 from libs.common.messages import AtPlace, CancelRecord, CrawledRecord, Crowd, ProgressRecord, Reason, encode
 from libs.common.session_log import SessionLog, session_log
 from libs.common.settings import Settings
+from services.gateway.callers import Caller
 from services.gateway.census import census
+from services.gateway.limits import Limited
 from services.gateway.places import places
+from services.gateway.sessions import Begun
 from tests.integration.access import GuardedGateway, ask, guarded
 from tests.wait import wait_until
 
@@ -136,25 +139,26 @@ async def test_of_many_that_ask_at_once_at_two_gateways_as_many_as_the_limit_beg
 
 
 async def test_of_many_with_keys_of_their_own_those_refused_keep_no_place(log: SessionLog) -> None:
-    address = of("203.0.113.6")
-    async with (
-        guarded(log, **{**PROXY, "sessions_per_address": 4}) as gateway,
-        httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False, headers=address) as http,
-    ):
+    async with guarded(log, **{**PROXY, "sessions_per_address": 4}) as gateway:
+        somebody = Caller(place="somewhere")
 
-        async def begin(n: int) -> httpx2.Response:
-            named = {"Idempotency-Key": f"place-{time.time_ns()}-{n}"}
-            return await http.post("/v1/sessions", json={"search_query": "pots"}, headers=named)
+        async def begin(_: int) -> Begun | Limited:
+            """By what all ways in call: over HTTP too few of them would come at the same moment."""
+            try:
+                pots = InitiateParameters(search_query="pots")
+                return await gateway.rest.sessions.begin(pots, caller=somebody, keyed=secrets.token_hex(16))
+            except Limited as error:
+                return error
 
-        answers = await asyncio.gather(*map(begin, range(16)))
-        begun = [answer.json()["session_id"] for answer in answers if answer.status_code == 201]
-        assert (len(begun), {answer.status_code for answer in answers}) == (4, {201, 429})
+        answers = await asyncio.gather(*map(begin, range(64)))
+        begun = [answer.session for answer in answers if isinstance(answer, Begun)]
+        assert len(begun) == 4
         for session in begun:
             await log.create(session, subjects.CRAWLED, CrawledRecord(reason=Reason.LIMIT, items=0))
-        place = gateway.security.places.name("203.0.113.6")
-        await wait_until(lambda: gateway.security.limits.census.count(place=place) == 0, "none is under way")
+        census = gateway.security.limits.census
+        await wait_until(lambda: census.count(place="somewhere") == 0, "none is under way")
         answers = await asyncio.gather(*map(begin, range(4)))
-        assert {answer.status_code for answer in answers} == {201}
+        assert [type(answer) for answer in answers] == [Begun] * 4
 
 
 async def test_what_cannot_be_counted_is_not_begun(
