@@ -42,7 +42,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
     certificate = certificate_of(settings)
     sock = listen(settings.gateway_host, settings.gateway_port)
     async with connect(settings, "gateway") as bus:
-        await await_streams(bus)
+        await await_streams(bus, subjects.GATEWAY)
         async with (
             session_log(bus) as log,
             storage(log, settings.storage_check_s) as stored,
