@@ -82,9 +82,15 @@ def test_what_is_not_safe_does_not_start(nats_url: str, settings: dict[str, str]
 
 
 async def test_the_command_makes_lists_and_revokes_keys(nats_url: str, tmp_path: Path) -> None:
-    async def pinstream(*arguments: str) -> tuple[int, str, str]:
+    authority = trustme.CA()
+    cert, key = issue(authority, tmp_path)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+
+    async def pinstream(*arguments: str, **more: str) -> tuple[int, str, str]:
         command = [sys.executable, "-m", "libs.client.cli", *arguments]
-        environ = {**os.environ, "NATS_URL": nats_url, "COLUMNS": "200"}
+        known = {"NATS_URL": nats_url, "COLUMNS": "200", "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+        environ = {**os.environ, **known, **more}
         process = await asyncio.create_subprocess_exec(
             *command, env=environ, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -98,8 +104,8 @@ async def test_the_command_makes_lists_and_revokes_keys(nats_url: str, tmp_path:
     assert found is not None
     headers = {"Authorization": f"Bearer {text}"}
     async with (
-        GatewayProcess(nats_url, tmp_path, anonymous="no") as gateway,
-        connect(gateway.url, additional_headers=headers) as client,
+        GatewayProcess(nats_url, tmp_path, anonymous="no", tls_cert_file=cert, tls_key_file=key) as gateway,
+        connect(f"wss://{gateway.address}/ws", additional_headers=headers, ssl=trusting) as client,
     ):
         await ask(client, "ping")
         assert (await receive_event(client, "pong"))["event"] == "pong"
@@ -107,10 +113,16 @@ async def test_the_command_makes_lists_and_revokes_keys(nats_url: str, tmp_path:
         facts = next(one for one in map(json.loads, listed.splitlines()) if one["id"] == found["id"])
         assert (facts["name"], facts["owner"], facts["state"]) == ("nightly", "team", "valid")
         assert found["secret"] not in listed
+        asked = {"PINSTREAM_URL": f"wss://{gateway.address}/ws", "PINSTREAM_API_KEY": text}
+        async with httpx2.AsyncClient(verify=trusting, trust_env=False) as rest:
+            told = (await rest.get(f"https://{gateway.address}/v1/webhook-secret", headers=headers)).json()
+        assert await pinstream("webhook-secret", **asked) == (0, f"{told['webhook_secret']}\n", "")
         assert (await pinstream("keys", "revoke", found["id"]))[0] == 0
         with pytest.raises(ConnectionClosed):
             await client.recv()
         assert client.close_code == 4501
+        code, out, err = await pinstream("webhook-secret", **asked)
+        assert (code, out, "a key is needed" in err) == (2, "", True)
     code, _, err = await pinstream("keys", "revoke", "0" * 16)
     assert (code, "no key" in err) == (1, True)
 
