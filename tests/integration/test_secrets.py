@@ -52,7 +52,6 @@ async def test_no_log_span_or_metric_has_a_secret(nats_url: str, bus: Bus, log: 
     token, stale = issuer.token(claims()), issuer.token(claims(exp=1))
     sock = listen("127.0.0.1", 0)
     settings: dict[str, Any] = {
-        "anonymous": "no",
         "log_level": "DEBUG",
         "webhook_private_hosts": "127.0.0.1",
         "webhook_retry_s": 0.05,
@@ -69,7 +68,10 @@ async def test_no_log_span_or_metric_has_a_secret(nats_url: str, bus: Bus, log: 
         httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False) as client,
     ):
         named = {"X-API-Key": made.text}
-        tickets = [(await client.post("/v1/tickets", headers=named)).json()["ticket"] for _ in range(2)]
+
+        async def ticket() -> str:
+            return str((await client.post("/v1/tickets", headers=named)).json()["ticket"])
+
         signed = (await client.get("/v1/webhook-secret", headers=named)).json()["webhook_secret"]
         given = {
             "a key": made.text,
@@ -78,15 +80,17 @@ async def test_no_log_span_or_metric_has_a_secret(nats_url: str, bus: Bus, log: 
             "a token": token,
             "one that has expired": stale,
             "one that lacks its end, too": stale[:-60],
-            "a ticket": tickets[0],
+            "a ticket": await ticket(),
             "one that is unknown": f"pst_{secrets.token_urlsafe(32)}",
             "a secret of another kind": secrets.token_hex(20),
         }
         await asyncio.gather(*(every_way(gateway.address, secret) for secret in given.values()))
 
+        last = await ticket()
         url = f"{there.url}&token={at_receiver}"
         begun = await client.post(
-            f"/v1/sessions?ticket={tickets[1]}", json={**WANTED, "search_query": made.text, "callback_url": url}
+            f"/v1/sessions?ticket={last}&key={made.text}&token={at_receiver}",
+            json={**WANTED, "search_query": made.text, "callback_url": url},
         )
         session = begun.json()["session_id"]
         await give(log, session, 1)
@@ -101,7 +105,7 @@ async def test_no_log_span_or_metric_has_a_secret(nats_url: str, bus: Bus, log: 
     assert '"level": "debug"' in said and "session begun" in said and "Invalid HTTP request" in said
     assert {name for _, name, *_ in collector.spans.values()} >= SPANS
     assert "pinstream.gateway.refusals" in told and "pinstream_gateway_refusals" in shown
-    given |= {"the issuer's": at_issuer, "the receiver's": at_receiver, "of webhooks": signed, "a ticket's": tickets[1]}
+    given |= {"the issuer's": at_issuer, "the receiver's": at_receiver, "of webhooks": signed, "a ticket's": last}
     for what, secret in given.items():
         # what begins a token and a key, and the key's own id, is no secret
         hidden = re.sub(r"^(ps_[0-9a-f]{16}_|pst_|whsec_|eyJ[\w-]+\.)", "", secret)
