@@ -172,7 +172,7 @@ async def test_a_page_of_an_allowed_origin_reads_all_and_one_of_another_nothing(
         assert told["videos"][0] == 200 and 'rel="next"' in told["videos"][1]["Link"]
         assert told["events"][0] == 200 and told["events"][2].startswith("retry:")
         assert session in told["events_followed"]
-        assert told["wrong"][:2] == [405, {"Allow": "GET, HEAD"}]
+        assert (told["wrong"][0], set(told["wrong"][1]["Allow"].split(", "))) == (405, {"GET", "HEAD"})
         assert told["begun"][:2] == [
             201,
             {"Location": told["begun"][1]["Location"], "Idempotency-Replayed": "false"},
