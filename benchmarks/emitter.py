@@ -102,7 +102,7 @@ async def serve(settings: EmitterSettings, stop: asyncio.Event) -> None:
     """Until `stop`."""
     always: Callable[[], bool] = lambda: True  # noqa: E731
     async with connect(settings, "crawler") as bus:
-        await await_streams(bus)
+        await await_streams(bus, subjects.CRAWLER)
         emitter = Emitter(settings.site, Path(settings.emitted_folder))
         emitter.watch(bus)
         await work(bus, settings, stop, emitter.read, always, "tests.chaos.suspects")

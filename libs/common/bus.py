@@ -371,6 +371,26 @@ class Bus:
         except (TimeoutError, *LINK_DOWN) as error:
             raise BrokerUnavailable(f"reading {pattern}: {error or type(error).__name__}") from error
 
+    async def count(self, stream: str, pattern: str) -> int:
+        """How many messages match `pattern`, by whichever replica answers: one that lags knows of fewer.
+
+        The first of a batch says how many come after it, so nothing is sent but that one.
+        """
+        request = msgspec.json.encode({"seq": 1, "next_by_subj": pattern, "batch": 1})
+        async for attempt in stamina.retry_context(
+            on=BrokerUnavailable, attempts=None, timeout=PATIENCE_S, wait_initial=0.05, wait_max=1.0
+        ):
+            with attempt:
+                reply = await self._request(f"{JETSTREAM}.DIRECT.GET.{stream}", request, None, ATTEMPT_S)
+                headers = reply.headers or {}
+                if "Nats-Num-Pending" in headers and "Nats-Sequence" in headers:
+                    return 1 + int(headers["Nats-Num-Pending"])
+                if headers.get("Status") == "404":
+                    return 0
+                told = f"{headers.get('Status', '')} {headers.get('Description', '')}"
+                raise BrokerUnavailable(f"counting {pattern}: {told}")
+        raise BrokerUnavailable(f"could not count {pattern}")
+
     async def purge(self, stream: str, pattern: str) -> int:
         """Removes the messages matching `pattern`, the oldest last; returns how many there were.
 
