@@ -36,6 +36,9 @@ BENCHES = {
     "cost": Bench("bench_cost"),
     "verification": Bench("bench_verification", (), ("--save=latest",), ("--seconds=5", "--scenarios=steady")),
     "admission": Bench("bench_admission", (), ("--save=admission",), ("--searches=100",)),
+
+    "scaling": Bench("bench_scaling"),
+    "capacity-plan": Bench("simulate_capacity", (), ("--save",), ("--check",)),
     "gateway-load": Bench(
         "bench_gateway_load", (), (), ("--idle=200", "--sessions=20", "--seconds=5", "--lie-s=2", NOT_KEPT)
     ),
