@@ -1,4 +1,4 @@
-"""The peers, as a user runs them: by their command, from a standing start, or as a library in a process that runs on."""
+"""The peers as a user runs them: by their command, or as a library in a process that runs on."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from urllib.parse import quote
 import msgspec
 
 from benchmarks.peers.environment import programs
-from benchmarks.peers.finding import Finding, counted, forget, measured, since
+from benchmarks.peers.finding import MEMORY_LIMIT_MB, Finding, counted, forget, measured, since
 from libs.common.process import apart
-from services.crawler.launch import find_executable
 from services.crawler.footprint import tree_of
+from services.crawler.launch import find_executable
 from tests.fake_pinterest import RunningSite
 
 DRIVER = Path(__file__).with_name("driver.py")
@@ -33,12 +33,14 @@ MOST = "100000"
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked: a topic or an address; `pace_s` is the least time between requests to the site, 0 the peer's own."""
+    """What is asked: a topic or an address; `pace_s` is slept between requests to the site, 0 is the peer's own."""
 
     query: str = ""
     url: str = ""
     pace_s: float = 0.0
+    first_only: bool = False  # it is ended when the first video has come
     patience_s: float = PATIENCE_S
+    most_mb: float = MEMORY_LIMIT_MB
 
 
 Command = Callable[[Task], list[str]]
@@ -61,7 +63,16 @@ def pinterest_dl(task: Task) -> list[str]:
 def yt_dlp(task: Task) -> list[str]:
     """A line of JSON for each video of a board; it knows no search."""
     pace = ["--sleep-requests", str(task.pace_s)] if task.pace_s else []
-    return ["yt-dlp", "--ignore-config", "--compat-options", "no-certifi", "-j", "-i", *pace, task.url]
+    return [
+        "yt-dlp",
+        "--ignore-config",
+        "--compat-options",
+        "no-certifi",
+        "-j",
+        "--ignore-no-formats-error",
+        *pace,
+        task.url,
+    ]
 
 
 def environ(site: RunningSite, home: str) -> dict[str, str]:
@@ -82,22 +93,26 @@ def environ(site: RunningSite, home: str) -> dict[str, str]:
 
 async def by_command(command: Command, site: RunningSite, task: Task) -> Finding:
     """A standing start: from the start of the process to its end."""
+    folder = programs()
     finding = Finding(load=os.getloadavg()[0])
     await forget(site)
     with tempfile.TemporaryDirectory(prefix="peer-") as home:
         name, *arguments = command(task)
         began = time.monotonic()
-        process = await _start([str(programs() / name), *arguments], site, home)
+        process = await _start([str(folder / name), *arguments], site, home)
         assert process.stdout is not None
 
         async def read() -> None:
             assert process.stdout is not None
             async for line in process.stdout:
                 finding.add(ADDRESS.findall(line.decode(errors="replace")), since(began))
+                if task.first_only and finding.videos:
+                    return
             finding.code = await process.wait()
 
         await _bounded(finding, process, read(), task, began)
-        finding.said = _last_words(Path(home))
+        await _kill(process)
+        finding.said = _words(Path(home))
         if not finding.ended and finding.code:
             finding.ended = "Traceback" if "Traceback (most recent call last)" in finding.said else "error"
     await counted(site, finding)
@@ -108,14 +123,14 @@ class Driver:
     """A peer as a library: `async with Driver(NAME, site) as driver`; each task goes to the same process."""
 
     def __init__(self, name: str, site: RunningSite) -> None:
-        self.name, self.site = name, site
+        self.name, self.site, self.folder = name, site, programs()
         self.began = time.monotonic()
         self._home = tempfile.TemporaryDirectory(prefix="peer-")
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
         self.began = time.monotonic()
-        command = [str(programs() / "python"), str(DRIVER), self.name]
+        command = [str(self.folder / "python"), str(DRIVER), self.name]
         self._process = await _start(command, self.site, self._home.name)
         return self
 
@@ -131,21 +146,26 @@ class Driver:
         process = self._process
         assert process is not None and process.stdin is not None
         finding = Finding(load=os.getloadavg()[0])
+        home = Path(self._home.name)
+        spoken = (home / "stderr").stat().st_size
         await forget(self.site)
-        process.stdin.write(msgspec.json.encode({"query": task.query, "url": task.url or None, "pace_s": task.pace_s}) + b"\n")
+        process.stdin.write(
+            msgspec.json.encode({"query": task.query, "url": task.url or None, "pace_s": task.pace_s}) + b"\n"
+        )
         began = time.monotonic() if began is None else began
-        await _bounded(finding, process, self._answers(finding, began), task, began)
-        if finding.ended:
-            finding.said = f"{finding.said} {_last_words(Path(self._home.name))}".strip()
+        await _bounded(finding, process, self._answers(finding, task, began), task, began)
+        finding.said = f"{finding.said} {_words(home, spoken)}".strip()
         await counted(self.site, finding)
         return finding
 
-    async def _answers(self, finding: Finding, began: float) -> None:
+    async def _answers(self, finding: Finding, task: Task, began: float) -> None:
         assert self._process is not None and self._process.stdout is not None
         async for line in self._process.stdout:
             said: dict[str, Any] = json.loads(line)
             if "found" in said:
                 finding.add(said["found"], said["at"] - began)
+                if task.first_only and finding.videos:
+                    return
             elif "end" in said:
                 finding.ended = said["end"] and f"{said['module']}.{said['end']}"
                 finding.said = said.get("message", "")
@@ -172,7 +192,7 @@ async def _bounded(
 ) -> None:
     """Reads to the end; a process that takes too long or too much memory is killed with all its children."""
     reader = asyncio.ensure_future(reading)
-    async with measured(finding, [process.pid], reader):
+    async with measured(finding, [process.pid], reader, task.most_mb):
         await asyncio.wait([reader], timeout=task.patience_s)
     finding.total_s = since(began)
     if not reader.done():
@@ -194,5 +214,6 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def _last_words(home: Path) -> str:
-    return (home / "stderr").read_bytes()[-4000:].decode(errors="replace")
+def _words(home: Path, spoken: int = 0) -> str:
+    """The end of what it said since it had said so many bytes."""
+    return (home / "stderr").read_bytes()[spoken:][-4000:].decode(errors="replace").strip()

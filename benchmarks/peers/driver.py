@@ -101,7 +101,7 @@ def playwright() -> Callable[[Task], Iterator[list[str]]]:
     browser = started.chromium.launch(
         executable_path=os.environ["CHROMIUM"], proxy={"server": os.environ["HTTPS_PROXY"]}, args=["--no-sandbox"]
     )
-    still_s = 3.0
+    still_s = 4.0
 
     def run(task: Task) -> Iterator[list[str]]:
         context = browser.new_context(ignore_https_errors=True, viewport={"width": 1280, "height": 900})
@@ -121,6 +121,7 @@ def playwright() -> Callable[[Task], Iterator[list[str]]]:
         page.on("response", listen)
         try:
             page.goto(task.get("url") or f"https://www.pinterest.com/search/videos/?q={quote(task['query'])}&rs=typed")
+            heard[0] = time.monotonic()
             while time.monotonic() - heard[0] < still_s:
                 page.mouse.wheel(0, 900)
                 page.wait_for_timeout(max(250, task["pace_s"] * 1000))

@@ -18,14 +18,14 @@ INSTALL_S = 900
 
 @cache
 def programs() -> Path:
-    """The folder of its programs, `python` among them; raises CalledProcessError where the index has not all of them."""
+    """The folder of its programs, `python` among them; raises CalledProcessError where they cannot be had."""
     wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()
     stamp = PLACE / ".installed"
     with (Path(sys.prefix) / "peers.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)  # two runs may ask at once
         if not stamp.exists() or stamp.read_text() != wanted:
             _run([sys.executable, "-m", "venv", "--clear", str(PLACE)])
-            options = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
+            options = ["--quiet", "--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
             _run([str(PLACE / "bin" / "python"), "-m", "pip", "install", *options, "-r", str(LOCK)])
             stamp.write_text(wanted)
     return PLACE / "bin"
