@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from enum import StrEnum
 from typing import Annotated
 
+import msgspec
 import typer
 
 from benchmarks.peers import faults, ours
@@ -22,7 +23,7 @@ from benchmarks.peers.contenders import Command, Driver, by_command, gallery_dl,
 from benchmarks.peers.environment import programs, versions
 from benchmarks.peers.tables import AS_THEY_COME, AT_ONE_PACE, aims, fault_figures, fault_totals, figures_of
 from benchmarks.peers.tally import POLITE, STANDING, WARM, Corpus, Tally, board_corpus, search_corpus
-from benchmarks.results import Figure, results, save
+from benchmarks.results import Figure, kept, results, save
 from libs.client.local import LocalStack
 from tests.fake_pinterest import running_site
 
@@ -125,7 +126,7 @@ def main(
     part: Annotated[Part, typer.Option(help="which")] = Part.ALL,
     runs: Annotated[int, typer.Option(help="of each contender")] = RUNS,
     pins: Annotated[int, typer.Option(help="that a search has")] = PINS,
-    contender: Annotated[list[str] | None, typer.Option(help="of the faults: these alone, and nothing is kept")] = None,
+    contender: Annotated[list[str] | None, typer.Option(help="of the faults: these alone anew")] = None,
     quick: Annotated[bool, typer.Option(help="one run of little; nothing is kept")] = False,
 ) -> None:
     """Measure, print and keep."""
@@ -136,7 +137,10 @@ def main(
         chosen = list(faults.MEANINGS)[:2] if quick else list(faults.MEANINGS)
         names = contender or [*faults.CONTENDERS, faults.OURS]
         verdicts = asyncio.run(faults.matrix(names, chosen, lambda line: typer.echo(line, err=True)))
-        if not (quick or contender):
+        if not quick:
+            if contender:
+                before = msgspec.convert(kept("peers-faults").detail, list[faults.Verdict])
+                verdicts += [one for one in before if one.contender not in contender]
             keep("peers-faults", Part.FAULTS, fault_figures(verdicts), verdicts)
             keep("peers-fault-totals", Part.FAULTS, fault_totals(verdicts))
     if part in (Part.SEARCH, Part.ALL):

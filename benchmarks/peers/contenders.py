@@ -91,9 +91,9 @@ def environ(site: RunningSite, home: str) -> dict[str, str]:
     }
 
 
-async def by_command(command: Command, site: RunningSite, task: Task) -> Finding:
-    """A standing start: from the start of the process to its end."""
-    folder = programs()
+async def by_command(command: Command, site: RunningSite, task: Task, folder: Path | None = None) -> Finding:
+    """A standing start: from the start of the process to its end. `folder` has the program, if not the peers' own."""
+    folder = folder or programs()
     finding = Finding(load=os.getloadavg()[0])
     await forget(site)
     with tempfile.TemporaryDirectory(prefix="peer-") as home:

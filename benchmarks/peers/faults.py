@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from itertools import product
 
 import msgspec
@@ -13,6 +13,7 @@ from benchmarks.peers.contenders import Driver, Task, by_command, gallery_dl, pi
 from benchmarks.peers.finding import Finding
 from libs.client.local import LocalStack
 from tests.fake_pinterest import RunningSite, running_site
+from tests.fake_pinterest.catalogue import Pin
 from tests.fake_pinterest.expected import expected_of
 from tests.fake_pinterest.feeds import Feed, board_feed, search_feed
 from tests.integration.site_faults import PROMISES
@@ -79,18 +80,29 @@ SEED = next(
 )
 
 
-def verdict(found: Finding, undisturbed: Finding) -> str:
-    """In a word or two. What a contender says and how it ends undisturbed is no sign of a fault."""
+def verdict(found: Finding, undisturbed: Finding, usual: Set[str]) -> str:
+    """In a word or two. `usual` is what the contender finds where nothing goes wrong; what it says then, and how it
+    ends, is no sign of a fault."""
     if found.ended in ("patience", "memory"):
         return "hang" if found.ended == "patience" else "memory"
-    whole = undisturbed.videos.keys() <= found.videos.keys()
-    if whole and found.ended == undisturbed.ended:
+    if usual <= found.videos.keys() and found.ended == undisturbed.ended:
         return "complete"
     news = set(found.said.splitlines()) - set(undisturbed.said.splitlines())
     if found.ended and (news or found.ended != undisturbed.ended):
         blind = found.ended == "Traceback" or found.ended.startswith(("builtins.", "json."))
         return "traceback" if blind or "JSONDecode" in found.ended else "error"
     return "short, told" if news else "short"
+
+
+def usual_of_a_board(feed: Feed) -> frozenset[str]:
+    """What yt-dlp finds of a board: of each pin its own video, or the first of its story. Each board has other pins."""
+    firsts = (pin.video or _first_of_story(pin) for pin in feed.catalogue())
+    return frozenset(video for video in firsts if video)
+
+
+def _first_of_story(pin: Pin) -> str | None:
+    blocks = (block.signature for page in pin.story for block in page.blocks)
+    return next((signature for signature in blocks if signature), None)
 
 
 Run = Callable[[RunningSite, "asyncio.Queue[Cell]", dict[Cell, Finding]], Awaitable[None]]
@@ -165,14 +177,17 @@ async def _of(name: str, cells: list[Cell], say: Callable[[str], None]) -> list[
     there = {video.id for video in expected_of(Cell(UNDISTURBED).feed(board)).videos if video.path}
     undisturbed = found.pop(Cell(UNDISTURBED))
     say(f"{name}: undisturbed {len(undisturbed.videos)} of {len(there)}, ended {undisturbed.ended!r}")
+    if board and undisturbed.videos.keys() != (foreseen := usual_of_a_board(Cell(UNDISTURBED).feed(board))):
+        raise ValueError(f"{name} finds {len(undisturbed.videos)} videos, and not the {len(foreseen)} foreseen")
+    usual = {cell: usual_of_a_board(cell.feed(board)) if board else frozenset(undisturbed.videos) for cell in found}
     verdicts = [
         Verdict(
             contender=name,
             fault=cell.fault,
             times=cell.times,
-            verdict=_ours(one, undisturbed) if name == OURS else verdict(one, undisturbed),
-            found=len(one.videos.keys() & undisturbed.videos.keys()),
-            of=len(undisturbed.videos),
+            verdict=_judged(name, one, undisturbed, usual[cell]),
+            found=len(one.videos.keys() & usual[cell]),
+            of=len(usual[cell]),
             seconds=round(one.total_s, 1),
             said=f"{one.ended} {one.said[-300:]}".strip(),
         )
@@ -183,9 +198,11 @@ async def _of(name: str, cells: list[Cell], say: Callable[[str], None]) -> list[
     return verdicts
 
 
-def _ours(found: Finding, undisturbed: Finding) -> str:
+def _judged(name: str, found: Finding, undisturbed: Finding, usual: Set[str]) -> str:
     """Ours says why by a reason of its protocol."""
-    return f"told: {found.ended}" if found.ended not in ("", "patience") else verdict(found, undisturbed)
+    if name == OURS and found.ended not in ("", "patience"):
+        return f"told: {found.ended}"
+    return verdict(found, undisturbed, usual)
 
 
 async def _of_ours(site: RunningSite, cells: asyncio.Queue[Cell], found: dict[Cell, Finding]) -> None:

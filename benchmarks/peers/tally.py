@@ -41,7 +41,7 @@ def search_corpus(number: int, pins: int) -> Corpus:
 
 
 def board_corpus(number: int, pins: int, end: str) -> Corpus:
-    """`end`: `none` as yt-dlp, or `dash` as pinterest-dl alone knows the end of a list; the pins are the same."""
+    """`end`: `none` as yt-dlp, or `dash` as pinterest-dl alone knows the end of a list: as many pins, and others."""
     slug = f"glazes--pins-{pins}--seed-peers{number}--end-{end}"
     feed = board_feed("mia", slug)
     assert feed is not None
