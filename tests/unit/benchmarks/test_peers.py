@@ -149,6 +149,7 @@ def test_a_row_is_held_against_ours(site: RunningSite) -> None:
         "ours",
     )
     assert found["slow", "first, standing start"].median == 3.0 and found["slow", "first, warm"].words == "-"
+    assert (found["slow", "all"].ratio, found["slow", "all"].against) == (2.25, "ours")
     assert found["peer", "all"].loads == [1.5] * 3
 
 
