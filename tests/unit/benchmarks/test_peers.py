@@ -117,10 +117,11 @@ def test_verdicts() -> None:
 
 
 def test_how_a_contender_ends_undisturbed_is_no_sign_of_a_fault() -> None:
-    usual = finding("abc", "error", "no film\nno picture")
+    usual = finding("abc", "error", "pin 1: no film\nno picture")
+    assert faults.verdict(finding("ab", "error", "pin 22: no film"), usual, set("abc")) == "short"
     assert faults.verdict(finding("abc", "error", "no film"), usual, set("abc")) == "complete"
-    assert faults.verdict(finding("ab", "error", "no film"), usual, set("abc")) == "short"
-    assert faults.verdict(finding("ab", "error", "no film\nstatus 500"), usual, set("abc")) == "error"
+    assert faults.verdict(finding("ab", "error", "no picture"), usual, set("abc")) == "short"
+    assert faults.verdict(finding("ab", "error", "no picture\nstatus 500"), usual, set("abc")) == "error"
 
 
 def tally(site: RunningSite) -> Tally:
