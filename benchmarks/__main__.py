@@ -28,6 +28,7 @@ class Bench(msgspec.Struct, frozen=True):
 
 NOT_KEPT = f"--out={tempfile.gettempdir()}"
 BENCHES = {
+    "peers": Bench("bench_peers"),
     "capacity-feed": Bench("bench_capacity", ("--way", "feed"), (), ("--sessions=5", "--seconds=20", NOT_KEPT)),
     "capacity-page": Bench("bench_capacity", ("--way", "page"), (), ("--sessions=2", "--seconds=20", NOT_KEPT)),
     "footprint": Bench("bench_footprint", (), (), ("--sessions=5", "--seconds=10", NOT_KEPT)),
