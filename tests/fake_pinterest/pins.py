@@ -76,6 +76,7 @@ def search_pin(pin: Pin, topic: str, origins: Origins, named: bool = False) -> J
             del shown[key]
     if pin.gif is None and not pin.videos and rng.random() < 0.02:
         del shown["images"]
+    shown["domain"] = _domain(pin)  # never null: yt-dlp, which works, relies on it
     return shown
 
 
@@ -108,6 +109,10 @@ def stub(pin: Pin, topic: str, origins: Origins) -> Json:
     )
     moving = bool(pin.videos) and not pin.embed
     return {key: shown[key] for key in kept} | {"grid_badge": "video" if moving else None}
+
+
+def _domain(pin: Pin) -> str:
+    return "youtube.com" if pin.embed else "Uploaded by user"
 
 
 def story_module(number_in_feed: int) -> Json:
