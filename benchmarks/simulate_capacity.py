@@ -88,15 +88,15 @@ def check(measured: Costs) -> list[Figure]:
         at = place.at.index(x)
         predicted = predict(measured, load)
         value = predicted.throughput if what == "throughput" else 1000 * predicted.first_s
-        label = f"{name}, {what}, at {x}"
-        one = figure(label, "measured", place.unit, [place.median[at]])
-        found += [one, figure(label, "predicted", place.unit, [value], against=one)]
+        label = f"{name} at {x}"
+        one = figure(f"{label}, measured", what, place.unit, [place.median[at]])
+        found += [one, figure(f"{label}, predicted", what, place.unit, [value], against=one)]
     return found
 
 
 def errors(checked: list[Figure]) -> dict[str, float]:
     """By how much each prediction is off, as a share of what was measured."""
-    return {one.of: abs(one.ratio - 1) for one in checked if one.name == "predicted" and one.ratio is not None}
+    return {f"{one.of}, {one.name}": abs(one.ratio - 1) for one in checked if one.ratio is not None}
 
 
 def report(prices: dict[str, Any]) -> tuple[Results, Results]:
@@ -108,9 +108,20 @@ def report(prices: dict[str, Any]) -> tuple[Results, Results]:
     detail = {"costs": measured, "prices": prices, "answers": answers}
     said = {"median": round(median(off.values()), 3), "most": round(max(off.values()), 3)}
     return (
-        results(KEPT, COMMAND, [], packages=["simpy"], detail=msgspec.to_builtins(detail)),
+        results(KEPT, COMMAND, planned(answers), packages=["simpy"], detail=msgspec.to_builtins(detail)),
         results(CHECKED, COMMAND, checked, packages=["simpy"], detail={"error": said}),
     )
+
+
+def planned(answers: dict[str, Answer]) -> list[Figure]:
+    """The answers in short."""
+    found = []
+    for name, one in answers.items():
+        pods = {f"{service} pods": count * one.plan.cells for service, count in one.plan.pods.items()}
+        said = {"cells": one.plan.cells, **pods, "NATS servers": one.plan.servers}
+        found += [figure(name, what, "", [count]) for what, count in said.items()]
+        found.append(figure(name, "dollars an hour", "", [one.plan.total]))
+    return found
 
 
 def makers() -> dict[str, Callable[[], str]]:
@@ -174,14 +185,14 @@ def dollars_table(answers: dict[str, Any]) -> str:
 
 def check_table(checked: Results) -> str:
     """Measured, predicted, and by how much that is off."""
-    by_label: dict[str, dict[str, Figure]] = {}
-    for one in checked.figures:
-        by_label.setdefault(one.of, {})[one.name] = one
+    figures = {(one.of, one.name): one for one in checked.figures}
     rows = []
-    for label, pair in by_label.items():
-        measured, predicted = pair["measured"], pair["predicted"]
-        off = (predicted.ratio or 0) - 1
-        rows.append((f"{label}, {measured.unit}", [f"{measured.median:,g}", f"{predicted.median:,g}", f"{off:+.0%}"]))
+    for (_, what), predicted in figures.items():
+        if predicted.ratio is None:
+            continue
+        measured = figures[predicted.against, what]
+        label = f"{predicted.of.removesuffix(', predicted')}, {what}, {measured.unit}"
+        rows.append((label, [f"{measured.median:,g}", f"{predicted.median:,g}", f"{predicted.ratio - 1:+.0%}"]))
     error = checked.detail["error"]
     text = _table(["measured", "predicted", "off by"], rows)
     return f"{text}\nOff by {error['median']:.0%} in the median, {error['most']:.0%} at most.\n"

@@ -60,7 +60,8 @@ class Curve(msgspec.Struct, kw_only=True):
         figures = []
         for point in self.points:
             for (name, unit), runs in point.runs.items():
-                one = figure(point.label, name, unit, runs, loads=point.loads, against=firsts.get(name))
+                kept_runs = figure(point.label, name, unit, runs).runs  # rounded, so that the median is theirs
+                one = figure(point.label, name, unit, kept_runs, loads=point.loads, against=firsts.get(name))
                 firsts.setdefault(name, one)
                 figures.append(one)
         detail = {

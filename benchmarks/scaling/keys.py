@@ -29,7 +29,7 @@ SESSION_KEYS = 200
 IN_FLIGHT, FILLING = 64, 256
 EXTRA = 10**9  # numbers of keys that are there for a run only
 MOST_BYTES = 8 * 2**30
-READY_S = 60.0
+READY_S = 120.0
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,7 +202,8 @@ async def _restarted(bus: Bus, broker: Broker) -> float:
     reconnects = bus.reconnects
     broker.kill()
     began = time.monotonic()
-    broker.start()
+    broker.launch()
+    await wait_until(broker.answers, "the broker has recovered its streams", READY_S)
     took_s = time.monotonic() - began
     await wait_until(lambda: bus.reconnects > reconnects, "the connection is back", READY_S)
     return took_s

@@ -34,13 +34,14 @@ class Meter:
 
         `took_s` where the work took less than the time since.
         """
-        took_s = took_s or time.monotonic() - self._at
+        since_s = time.monotonic() - self._at
+        took_s = took_s or since_s
         after, machine = self._spent(), psutil.cpu_times()
         for name, spent in after.items():
             used_s = spent - self._before[name]
             point.saw(**{f"cores {name}": used_s / took_s, f"cpu ms {name}": 1000 * used_s / max(items, 1)})
         ours_s = sum(spent - self._before[name] for name, spent in after.items())
-        point.saw(**{"cores others": max(0.0, (_used_s(self._machine, machine) - ours_s) / took_s)})
+        point.saw(**{"cores others": max(0.0, (_used_s(self._machine, machine) - ours_s) / since_s)})
 
     def memory(self, point: Point, *names: str) -> None:
         """Gives `point` how many MB the processes of these names have, all together."""

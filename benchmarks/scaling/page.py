@@ -23,13 +23,13 @@ def rows(found: Results) -> str:
         found.detail["grows"],
         *(f"{name}, {unit}" for name, unit in columns),
         "cores: " + ", ".join(services),
-        "busy",
+        "others",
     ]
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
     for point in found.detail["points"]:
         said = [_cell(cells[point["label"], name]) if (point["label"], name) in cells else "" for name, _ in columns]
         cores = ", ".join(f"{_cores(point, one):.2f}" for one in services)
-        lines.append(f"| {point['x']:,} | {' | '.join(said)} | {cores} | {_cores(point, 'others'):.2f} |")
+        lines.append(f"| {point['x']:,} | {' | '.join(said)} | {cores} | {_others(point)} |")
     loads = [load for one in found.figures for load in one.loads]
     where = f"{found.at[:16].replace('T', ' ')} UTC, load before the runs {min(loads):g} to {max(loads):g}."
     return "\n".join([*lines, "", where, ""])
@@ -52,6 +52,11 @@ def of_curves(names: list[str]) -> dict[str, Callable[[], str]]:
 
 def _cores(point: dict[str, dict[str, float]], service: str) -> float:
     return point["evidence"].get(f"cores {service}", 0.0)
+
+
+def _others(point: dict[str, dict[str, float]]) -> str:
+    told = point["evidence"].get("cores others")
+    return "?" if told is None else f"{told:.2f}"
 
 
 def _cell(one: Figure) -> str:

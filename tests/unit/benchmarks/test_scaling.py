@@ -21,7 +21,7 @@ from benchmarks.scaling.page import made, of_curves
 from benchmarks.scaling.plan import BUSY, Asked, plan
 from benchmarks.scaling.plots import draw
 
-MEDIAN_ERROR, MOST_ERROR = 0.25, 0.6  # of the simulation, at points that are no inputs of it
+MEDIAN_ERROR, MOST_ERROR = 0.25, 0.75  # of the simulation, at points that are no inputs of it
 
 COSTS = Costs(
     crawl_session=100.0,
@@ -134,11 +134,11 @@ def test_the_simulation_errs_no_more_than_is_said() -> None:
 
 
 def test_what_is_kept_of_the_check_is_what_is_simulated_now() -> None:
-    figures = {one.of: one for one in kept(simulate_capacity.CHECKED).figures if one.name == "predicted"}
+    figures = {(one.of, one.name): one for one in kept(simulate_capacity.CHECKED).figures}
     measured = costs()
     small = [one for one in simulate_capacity.loads() if one[1] == "throughput"][:4]
     for name, what, x, load in small:
-        expected = figures[f"{name}, {what}, at {x}"].median
+        expected = figures[f"{name} at {x}, predicted", what].median
         assert predict(measured, load).throughput == pytest.approx(expected, rel=0.01), (name, x)
 
 
