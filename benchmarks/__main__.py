@@ -33,7 +33,13 @@ BENCHES = {
     "capacity-page": Bench("bench_capacity", ("--way", "page"), (), ("--sessions=2", "--seconds=20", NOT_KEPT)),
     "footprint": Bench("bench_footprint", (), (), ("--sessions=5", "--seconds=10", NOT_KEPT)),
     "tracing": Bench("bench_tracing", ("--media=fresh",), ("--save=fresh-2-percent",), ("--pairs=2",)),
+    "pipeline": Bench("bench_pipeline"),
+    "cost": Bench("bench_cost"),
     "verification": Bench("bench_verification", (), ("--save=latest",), ("--seconds=5", "--scenarios=steady")),
+    "admission": Bench("bench_admission", (), ("--save=admission",), ("--searches=100",)),
+
+    "scaling": Bench("bench_scaling"),
+    "capacity-plan": Bench("simulate_capacity", (), ("--save",), ("--check",)),
     "gateway-load": Bench(
         "bench_gateway_load", (), (), ("--idle=200", "--sessions=20", "--seconds=5", "--lie-s=2", NOT_KEPT)
     ),

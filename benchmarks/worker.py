@@ -46,6 +46,12 @@ class Worker:
         self._process.join(5)
         self._process.kill()
 
+    @property
+    def pid(self) -> int:
+        """Of the process, once it is started."""
+        assert self._process.pid is not None, "not started"
+        return self._process.pid
+
     async def call(self, method: str, *arguments: Any) -> Any:
         """What it returns; raises RuntimeError with what it raised."""
         self._pipe.send((method, arguments))

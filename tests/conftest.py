@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from libs.client.broker import Broker
 from libs.common.bus import Bus, connect
 from libs.common.session_log import SessionLog, session_log
 from libs.common.settings import Settings
@@ -54,6 +55,16 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     uvloop.run(streams())
     yield url
     next(source, None)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A broker of this test's own."""
+    broker = Broker(tmp_path / "jetstream")
+    broker.store.mkdir()
+    broker.start()
+    yield broker
+    broker.stop()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from libs.common import broker_keys
 FILES = Path(__file__).parents[1] / "deploy" / "nats"
 SERVICES = ("gateway", "crawler", "transformer", "dedup")
 USERS = ("streams", *SERVICES)
+MOUNTED = "/etc/nats/tls"  # where the committed files expect certificates
 ANY_MONITORING = 'http: "127.0.0.1:-1"\n'  # in place of the usual port, which another test may have
 
 
@@ -21,6 +22,12 @@ def guard(store: Path, keys: Path, routes: tuple[str, ...] = ()) -> None:
     for file in FILES.glob("*.conf"):
         shutil.copy(file, store)
     (store / "keys").symlink_to((keys / broker_keys.SERVER).absolute())
+
+
+def with_certificates(store: Path, folder: Path) -> None:
+    """Has the files in `store` read tls.crt, tls.key and ca.crt of `folder`."""
+    for file in store.glob("*-tls.conf"):
+        file.write_text(file.read_text().replace(MOUNTED, str(folder)))
 
 
 def guarded_broker(folder: Path, *, more: str = "", file: str = "server.conf", binary: Path | None = None) -> Broker:

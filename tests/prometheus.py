@@ -64,7 +64,7 @@ async def prometheus(folder: Path, targets: Mapping[str, Sequence[str]]) -> Asyn
             async def up() -> bool:
                 try:
                     return [value for _, value in await running.ask("sum(up)")] == [sum(map(len, targets.values()))]
-                except httpx2.TransportError:
+                except (httpx2.TransportError, ValueError):  # it answers 503, and no JSON, while it starts
                     return False
 
             await wait_for(up, "Prometheus scrapes every target")

@@ -143,6 +143,30 @@ def status(
 
 
 @app.command()
+def webhook_secret(
+    url: Annotated[
+        str, typer.Option(help="the gateway's WebSocket, or those of several: a,b", envvar="PINSTREAM_URL")
+    ] = DEFAULT_URL,
+    as_json: Annotated[bool, typer.Option("--json", help="a JSON object")] = False,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            help="whose it is; better given by the variable: arguments can be seen by others",
+            envvar="PINSTREAM_API_KEY",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Show what the webhooks of your sessions are signed with, the newest where it is being changed.
+
+    Exit code: 0 shown, 2 no such key or none given, 69 no gateway answers.
+    """
+    from libs.client.webhook_secret import run_webhook_secret
+
+    raise typer.Exit(run_webhook_secret(url, as_json=as_json, api_key=api_key))
+
+
+@app.command()
 def doctor(
     site: Annotated[str | None, typer.Option(help="origin of the site", show_default=False)] = None,
 ) -> None:

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from libs.common import keys
+from libs.common import keys, webhook_key
 from libs.common.bus import Bus, connect
 from libs.common.errors import PinstreamError
 from libs.common.messages import AccessKey
@@ -107,6 +107,28 @@ def revoke(ids: Annotated[list[str], typer.Argument(help="ids, as `list` shows t
                 continue
             print(f"key {key.id} ({key.name}) is revoked")
         return code
+
+    _run(work)
+
+
+@app.command()
+def webhooks(
+    drop_old: Annotated[
+        bool, typer.Option("--drop-old", help="let no key but the newest sign, once receivers have the new secrets")
+    ] = False,
+) -> None:
+    """Change the key that the secrets of all webhooks are made from; the old one signs, too, until it is dropped.
+
+    Gateways take it when they are restarted, one after the other. Where WEBHOOK_KEYS is set, that is the key.
+    """
+
+    async def work(bus: Bus) -> int:
+        if drop_old:
+            print(f"old keys dropped: {await webhook_key.drop_old(bus)}; restart the gateways")
+        else:
+            await webhook_key.change(bus)
+            print("the key is changed; restart the gateways, give receivers their new secrets, then --drop-old")
+        return 0
 
     _run(work)
 

@@ -56,6 +56,10 @@ class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
     say: Callable[[str], None] = lambda _line: None
 
 
+def _by_tls(environ: Mapping[str, str]) -> bool:
+    return bool(environ.get("TLS_CERT_FILE"))
+
+
 class ServiceProcess:
     """One replica of a service; restarted when it dies, unless the stack is told not to."""
 
@@ -119,15 +123,16 @@ class LocalStack:
     @property
     def ws_urls(self) -> list[str]:
         """Every gateway's WebSocket."""
+        host = _reachable(self.options.gateway_host)
         return [
-            f"ws://{_reachable(self.options.gateway_host)}:{service.environ['GATEWAY_PORT']}/ws"
+            f"{'wss' if _by_tls(service.environ) else 'ws'}://{host}:{service.environ['GATEWAY_PORT']}/ws"
             for service in self.processes("gateway")
         ]
 
     @property
     def page_url(self) -> str:
         """The first gateway's web page."""
-        return self.ws_url.replace("ws://", "http://").removesuffix("ws")
+        return f"http{self.ws_url.removeprefix('ws').removesuffix('ws')}"
 
     def processes(self, service: str) -> list[ServiceProcess]:
         """The replicas of a service."""
@@ -193,9 +198,9 @@ class LocalStack:
                     **options.environ,
                     **options.environ_of.get(service, {}),
                 }
-                port = gateway_port if service == "gateway" else health_port
-                host = _reachable(options.gateway_host) if service == "gateway" else "127.0.0.1"
-                ready_url = f"http://{host}:{port}/readyz"
+                ready_url = f"http://127.0.0.1:{health_port}/readyz"
+                if service == "gateway" and not _by_tls(environ):  # else whose certificate is not known here
+                    ready_url = f"http://{_reachable(options.gateway_host)}:{gateway_port}/readyz"
                 log = self.folder / f"{service}-{index + 1}.log"
                 self.services.append(ServiceProcess(service, index, environ, ready_url, log))
 

@@ -7,8 +7,6 @@ import signal
 import sys
 from contextlib import nullcontext, suppress
 from datetime import datetime
-from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
@@ -18,48 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from libs.client.errors import GatewayUnreachable, RequestRefused
+from libs.client.gateways import Document, addresses, ask, gateways
 
 EX_DOWN = 1
 EX_USAGE = 2
 EX_UNAVAILABLE = 69
 EVERY_S = 1.0
-TIMEOUT_S = 10.0
+PATH = "/v1/status"
 SILENT_FROM_S = 2.0  # an answer a second is usual
 STYLES = {"ready": "green", "unready": "yellow", "stopping": "cyan", "stopped": "dim", "lost": "bold red"}
-
-Document = dict[str, Any]
-
-
-def addresses(urls: str) -> list[str]:
-    """Where gateways with these WebSockets tell of the whole. Raises ValueError."""
-    found = []
-    for url in (part.strip() for part in urls.split(",") if part.strip()):
-        parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss", "http", "https") or not parts.netloc:
-            raise ValueError(f"{url} is no address of a gateway, such as ws://127.0.0.1:8080/ws")
-        scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
-        found.append(f"{scheme}://{parts.netloc}{parts.path.removesuffix('/ws').rstrip('/')}/v1/status")
-    if not found:
-        raise ValueError("the address of a gateway is needed")
-    return found
-
-
-async def ask(client: httpx2.AsyncClient, places: list[str]) -> Document:
-    """The whole, from the first gateway that answers. Raises GatewayUnreachable or RequestRefused."""
-    why = ""
-    for place in places:
-        try:
-            answer = await client.get(place)
-        except httpx2.HTTPError as error:
-            why = str(error) or type(error).__name__
-            continue
-        if answer.status_code == 200:
-            with suppress(msgspec.DecodeError):
-                return msgspec.json.decode(answer.content, type=Document)
-        elif answer.status_code in (401, 403):
-            raise RequestRefused("unauthorized", "a key is needed: set PINSTREAM_API_KEY; see docs/access.md")
-        why = f"it answers {answer.status_code}"
-    raise GatewayUnreachable(f"no gateway tells of the whole at {' or '.join(places)}: {why}")
 
 
 def down(document: Document) -> list[str]:
@@ -167,9 +132,8 @@ def _milliseconds(value: float | None) -> str:
 
 
 async def _run(places: list[str], *, watch: bool, as_json: bool, api_key: str | None) -> int:
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     console = Console()
-    async with httpx2.AsyncClient(headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
+    async with gateways(api_key) as client:
         document = await ask(client, places)
         if not watch:
             _write(document, console, as_json)
@@ -210,7 +174,7 @@ def _write(document: Document, console: Console, as_json: bool) -> None:
 async def in_loop(urls: str, *, watch: bool, as_json: bool, api_key: str | None) -> int:
     """The command; what went wrong goes to standard error. Returns the exit code."""
     try:
-        return await _run(addresses(urls), watch=watch, as_json=as_json, api_key=api_key)
+        return await _run(addresses(urls, PATH), watch=watch, as_json=as_json, api_key=api_key)
     except (ValueError, RequestRefused) as error:
         print(f"pinstream: {error}", file=sys.stderr)
         return EX_USAGE

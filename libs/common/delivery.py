@@ -31,7 +31,7 @@ def delivery_of(subject: str, body: bytes, headers: dict[str, str] | None, reply
     """The delivery that a reply subject `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.…` describes."""
     parts = reply.split(".")
     at = 4 if len(parts) <= 9 else 6
-    delivered, sequence, consumer_sequence, stored_ns = (int(part) for part in parts[at : at + 4])
+    delivered, sequence, consumer_sequence, stored_ns = map(int, parts[at : at + 4])
     stored_at = stored_ns // 1000 / 1e6
     return Delivery(subject, body, headers or {}, delivered, sequence, consumer_sequence, stored_at, reply)
 

@@ -398,10 +398,12 @@ class Ticket(Message, frozen=True, kw_only=True, omit_defaults=True):
 class Salt(Message, frozen=True, kw_only=True):
     """`$KV.access.salt`: what makes names of addresses that nobody can turn back; made by the first gateway.
 
-    `$KV.access.webhooks` likewise: what makes the secrets of webhooks, where no setting does.
+    `$KV.access.webhooks` likewise: what makes the secrets of webhooks, where no setting does. `before` is what it was
+    until it was changed, which signs, too, until it is dropped.
     """
 
     value: str
+    before: tuple[str, ...] = ()
 
 
 class AtPlace(msgspec.Struct, frozen=True):

@@ -138,6 +138,9 @@ gateway_refusals = _counter(
 gateway_closes = _counter(
     "pinstream.gateway.closes", "{connection}", "WebSockets that the gateway closed, by close code.", "code"
 )
+gateway_loop_lag = _gauge(
+    "pinstream.gateway.loop_lag", "s", "How long half of all waits for the event loop at least, in the last 3 s."
+)
 
 # the site, and its CDN
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from libs.common import subjects
-from libs.common.streams import StreamSettings, consumers, streams
+from libs.common.streams import StreamSettings, consumers, streams, used_by
 
 ACCOUNT = "PINSTREAM"
 SYSTEM_ACCOUNT = "SYS"
@@ -130,10 +130,10 @@ def _streams_job() -> _User:
 
 
 def _gateway() -> _User:
-    user = _User(subjects.GATEWAY).sees(*STREAMS).announces()
+    user = _User(subjects.GATEWAY).sees(*used_by(subjects.GATEWAY)).announces()
     user.publishes(*map(subjects.stats, subjects.SERVICES)).hears(subjects.ALL_STATUS)  # it asks all how they do
     for stream, config in consumers():  # and how much waits, and for how long
-        user.asks(f"CONSUMER.INFO.{stream}.{config['name']}").reads(stream).looks_up(stream)
+        user.asks(f"CONSUMER.INFO.{stream}.{config['name']}").looks_up(stream)
     user.pulls(subjects.POSTMEN).publishes(subjects.dead_letters_of(subjects.POSTMEN))
     user.publishes(subjects.ALL_WEBHOOKS, subjects.ALL_CALLBACKS, subjects.WEBHOOK_KEY).looks_up(subjects.CALLBACKS)
     user.publishes(subjects.ALL_SEARCHES, subjects.ALL_CANCELS, subjects.ALL_LEASE_ENDS)
@@ -150,7 +150,7 @@ def _gateway() -> _User:
 
 
 def _crawler() -> _User:
-    user = _User(subjects.CRAWLER).sees(*STREAMS).works_as(subjects.CRAWLER)
+    user = _User(subjects.CRAWLER).sees(*used_by(subjects.CRAWLER)).works_as(subjects.CRAWLER)
     user.publishes(subjects.ALL_RAW, subjects.ALL_LEASES, subjects.ALL_PACES)
     user.publishes(*_records(subjects.PROGRESS, subjects.CRAWLED))
     user.looks_up(subjects.RESULTS, subjects.RAW, subjects.PACE).reads(subjects.RESULTS, subjects.RAW)
@@ -158,12 +158,12 @@ def _crawler() -> _User:
 
 
 def _transformer() -> _User:
-    user = _User(subjects.TRANSFORMER).sees(*STREAMS).works_as(subjects.TRANSFORMER)
+    user = _User(subjects.TRANSFORMER).sees(*used_by(subjects.TRANSFORMER)).works_as(subjects.TRANSFORMER)
     return user.publishes(subjects.ALL_DIRECT, subjects.ALL_PACES).looks_up(subjects.PACE)
 
 
 def _dedup() -> _User:
-    user = _User(subjects.DEDUP).sees(*STREAMS).works_as(subjects.DEDUP)
+    user = _User(subjects.DEDUP).sees(*used_by(subjects.DEDUP)).works_as(subjects.DEDUP)
     user.pulls(subjects.DEADLINES).publishes(subjects.dead_letters_of(subjects.DEADLINES))
     user.publishes(*map(subjects.named_records_of_all, (subjects.VIDEO, subjects.REPEAT, subjects.UNAVAILABLE)))
     user.publishes(*_records(subjects.CRAWLED), subjects.ALL_LEASE_ENDS, subjects.ALL_SEEN)

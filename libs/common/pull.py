@@ -107,7 +107,7 @@ class PullLoop:
         self._requested = 0
         self._renew.clear()
         self._heard_at = time.monotonic()
-        subscription = await self.bus.subscribe(inbox, self._received)
+        subscription = await self.bus.subscribe_at_once(inbox, self._received)
         reconnects = self.bus.reconnects
         try:
             while not self._renew.is_set():
@@ -157,12 +157,12 @@ class PullLoop:
         except Exception as error:
             raise BrokerUnavailable(f"{subject}: {error}") from error
 
-    async def _received(self, message: Any) -> None:
+    def _received(self, message: Any) -> None:
         self._heard_at = time.monotonic()
         status = None if is_delivery(message.reply) else (message.headers or {}).get("Status")
         if is_delivery(message.reply):
             self._requested = max(0, self._requested - 1)
-            await self._take(delivery_of(message.subject, message.data, message.headers, message.reply))
+            self._take(delivery_of(message.subject, message.data, message.headers, message.reply))
         elif status == "100":
             pass
         elif status in ("404", "408"):
@@ -174,9 +174,9 @@ class PullLoop:
             self._renew.set()
             self._freed.set()
 
-    async def _take(self, delivery: Delivery) -> None:
+    def _take(self, delivery: Delivery) -> None:
         if self._closed:
-            await self._answer(delivery, HANDED_BACK)
+            self.bus.background(self._answer(delivery, HANDED_BACK), f"hand back {delivery.subject}")
             return
         self._latest[delivery.sequence] = delivery
         if delivery.sequence in self._running:

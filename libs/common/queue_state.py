@@ -10,31 +10,39 @@ from libs.common.refusal import NO_MESSAGE, ApiRefused
 
 
 class QueueState(NamedTuple):
-    """Of a durable: messages that wait, that are handed out, that were so more than once; the oldest's age, seconds."""
+    """Of a durable: messages that wait, that are handed out, that were so more than once; the oldest's age, seconds.
+
+    The age is of both that wait and that are handed out, by the broker's clock; None where there are none.
+    """
 
     depth: int
     in_flight: int
     redelivered: int
-    oldest_age_s: float
+    oldest_age_s: float | None
 
 
 class StreamState(NamedTuple):
-    """What a stream holds, and of bytes as a share of what it may; 0 where that is without a bound."""
+    """What a stream holds, and how many bytes it may; None: without a bound."""
 
     messages: int
     size: int
-    fill: float
+    most: int | None
+
+    @property
+    def fill(self) -> float:
+        """The bytes as a share of what they may be, 0 without a bound."""
+        return self.size / self.most if self.most else 0.0
 
 
 async def queue_state(bus: Bus, stream: str, durable: str, patience_s: float) -> QueueState:
     """Raises ApiRefused where there is no such durable, StreamMissing or BrokerUnavailable."""
     info = await bus.api(f"CONSUMER.INFO.{stream}.{durable}", patience_s=patience_s)
     depth, in_flight = int(info["num_pending"]), int(info["num_ack_pending"])
-    age_s = 0.0
+    age_s = None
     if depth or in_flight:
         after, pattern = int(info["ack_floor"]["stream_seq"]), info["config"]["filter_subject"]
         stored_at = await _oldest(bus, stream, pattern, after, patience_s)
-        age_s = 0.0 if stored_at is None else max(0.0, seconds(info["ts"]) - stored_at)
+        age_s = None if stored_at is None else max(0.0, seconds(info["ts"]) - stored_at)
     return QueueState(depth, in_flight, int(info["num_redelivered"]), age_s)
 
 
@@ -53,5 +61,5 @@ async def _oldest(bus: Bus, stream: str, pattern: str, after: int, patience_s: f
 async def stream_state(bus: Bus, stream: str, patience_s: float) -> StreamState:
     """Raises StreamMissing or BrokerUnavailable."""
     info = await bus.api(f"STREAM.INFO.{stream}", patience_s=patience_s)
-    held, most = int(info["state"]["bytes"]), int(info["config"].get("max_bytes", -1))
-    return StreamState(int(info["state"]["messages"]), held, held / most if most > 0 else 0.0)
+    most = int(info["config"].get("max_bytes", -1))
+    return StreamState(int(info["state"]["messages"]), int(info["state"]["bytes"]), most if most > 0 else None)

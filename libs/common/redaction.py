@@ -10,12 +10,12 @@ import re
 from structlog.typing import EventDict, WrappedLogger
 
 SECRET = re.compile(
-    r"(?P<key>ps_[0-9a-f]{16}_)[A-Za-z0-9_-]{43}"
-    r"|(?P<ticket>pst_)[A-Za-z0-9_-]{43}"
-    r"|(?P<webhook>whsec_)[A-Za-z0-9+/=_-]{24,}"
-    r"|(?P<jwt>eyJ)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
+    r"(?P<key>ps_[0-9a-f]{16}_)[A-Za-z0-9_-]{8,}"  # these may lack their end, where a line was cut
+    r"|(?P<ticket>pst_)[A-Za-z0-9_-]{8,}"
+    r"|(?P<webhook>whsec_)[A-Za-z0-9+/=_-]{8,}"
+    r"|(?P<jwt>eyJ)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)+"
     r"|(?P<seed>\bS[UAONC])[A-Z2-7]{56}\b"
-    r"|(?P<userinfo>\b(?:nats(?:-route)?|tls|wss?)://)[^@/\s,\"'\\]+(?=@)"
+    r"|(?P<userinfo>\b(?:nats(?:-route)?|tls|wss?|https?|socks5h?)://)[^@/\s,\"'\\]+(?=@)"
     r"|(?P<bearer>\bBearer )[^\s\"'\\]+",
     re.IGNORECASE,
 )

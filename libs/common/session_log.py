@@ -134,6 +134,15 @@ class SessionLog:
 
         One that cannot be read counts as none and is replaced: it would otherwise keep its session open for ever.
         """
+        made = await self._create(session, kind, message, name, patience_s)
+        if isinstance(made, int):
+            return made
+        raise AlreadyExists(subjects.record(session, kind, name))
+
+    async def _create(
+        self, session: str, kind: str, message: Message, name: str | None, patience_s: float
+    ) -> int | Stored | None:
+        """The sequence of the record, or what was there before; None where that cannot be read just now."""
         subject = subjects.record(session, kind, name)
         body = encode(message)
         with sent_if_recorded(subjects.RECORD_TEMPLATE, subject, len(body)):
@@ -142,27 +151,23 @@ class SessionLog:
             except AlreadyExists:
                 there = await self.bus.last(subjects.RESULTS, subject)
                 if there is None or not unreadable(there):
-                    raise
+                    return there
             log.error("an unreadable record is replaced", subject=subject, sequence=there.sequence)
             fence = Fence(subject, there.sequence)
             try:
                 return await self.bus.publish(subject, body, headers=inject(), fence=fence, patience_s=patience_s)
-            except Fenced as error:
-                raise AlreadyExists(subject) from error
+            except Fenced:
+                return await self.bus.last(subjects.RESULTS, subject)
 
     async def claim(self, session: str, kind: str, message: Message, name: str) -> Record | None:
         """Creates a record; returns None, or the record that is there already.
 
         Raises NewerVersion where that is not for this version to read.
         """
-        try:
-            await self.create(session, kind, message, name)
-        except AlreadyExists:
-            there = await self.bus.last(subjects.RESULTS, subjects.record(session, kind, name))
-            if there is None:  # a replica that was just elected
-                raise BrokerUnavailable(f"the {kind} {name} was refused and cannot be read") from None
-            return record_in(there)
-        return None
+        made = await self._create(session, kind, message, name, PATIENCE_S)
+        if made is None:  # a replica that was just elected
+            raise BrokerUnavailable(f"the {kind} {name} was refused and cannot be read")
+        return None if isinstance(made, int) else record_in(made)
 
     async def put(self, session: str, kind: str, message: Message) -> int:
         """Writes a record in place of the one before."""

@@ -147,6 +147,17 @@ def consumers() -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+def used_by(service: str) -> tuple[str, ...]:
+    """The streams that a service publishes to, takes from or reads: what it waits for, and may ask the state of."""
+    every_stage = (subjects.QUARANTINE, subjects.DEAD_LETTERS)
+    return {
+        subjects.GATEWAY: tuple(str(stream["name"]) for stream in streams(StreamSettings())),  # it shows all of them
+        subjects.CRAWLER: (subjects.SEARCHES, subjects.RAW, subjects.RESULTS, subjects.PACE, *every_stage),
+        subjects.TRANSFORMER: (subjects.RAW, subjects.DIRECT, subjects.PACE, *every_stage),
+        subjects.DEDUP: (subjects.DIRECT, subjects.RAW, subjects.RESULTS, subjects.SEEN, *every_stage),
+    }[service]
+
+
 async def set_up(bus: Bus, settings: StreamSettings) -> None:
     """Makes what is missing and brings what exists up to date."""
     for config in streams(settings):
@@ -186,17 +197,16 @@ async def _make(bus: Bus, stream: str, config: dict[str, Any]) -> None:
     await bus.api(f"CONSUMER.CREATE.{stream}.{config['name']}.{config['filter_subject']}", request)
 
 
-async def await_streams(bus: Bus, patience_s: float = 10.0) -> None:
-    """Waits until the streams exist; raises StartFailed after `patience_s`.
+async def await_streams(bus: Bus, service: str, patience_s: float = 10.0) -> None:
+    """Waits until the streams that a service uses exist; raises StartFailed after `patience_s`.
 
     Of the durables nothing is asked: one that lacks is made again by its service, which must not wait for others'.
     """
-    names = [stream["name"] for stream in streams(StreamSettings())]
     try:
         async with asyncio.timeout(patience_s):
             while True:
                 try:
-                    for name in names:
+                    for name in used_by(service):
                         await bus.api(f"STREAM.INFO.{name}", patience_s=2.0)
                 except (StreamMissing, ApiRefused, BrokerUnavailable):
                     await asyncio.sleep(0.05)

@@ -75,7 +75,7 @@ class Tail:
         self._expected = 1
         self._broken.clear()
         reconnects = self.bus.reconnects
-        subscription = await self.bus.subscribe(self._inbox, self._received)
+        subscription = await self.bus.subscribe_at_once(self._inbox, self._received)
         name = ""
         try:
             name = await self._create()
@@ -120,11 +120,11 @@ class Tail:
         await self.bus.api(subject, request, patience_s=5.0)
         return name
 
-    async def _received(self, message: Any) -> None:
+    def _received(self, message: Any) -> None:
         self._heard_at = time.monotonic()
         headers = message.headers or {}
         if not is_delivery(message.reply):
-            await self._control(message, headers)
+            self._control(message, headers)
             return
         if self._broken.is_set():
             return
@@ -141,12 +141,15 @@ class Tail:
                     Stored(message.subject, delivery.sequence, delivery.stored_at, message.data, delivery.headers)
                 )
 
-    async def _control(self, message: Any, headers: dict[str, str]) -> None:
+    def _control(self, message: Any, headers: dict[str, str]) -> None:
         answer_to = message.reply or headers.get("Nats-Consumer-Stalled")
         if answer_to:
-            with suppress(BrokerUnavailable):  # a lost answer stalls the consumer, whose next heartbeat asks again
-                await self.bus.tell(answer_to)
+            self.bus.background(self._go_on(answer_to), f"go on {self.stream}")
         last = headers.get("Nats-Last-Consumer")
         if last is not None and int(last) >= self._expected and not message.reply:
             log.warning("gap before a heartbeat; tailing anew", stream=self.stream, after=self.sequence)
             self._broken.set()
+
+    async def _go_on(self, answer_to: str) -> None:
+        with suppress(BrokerUnavailable):  # a lost answer stalls the consumer, whose next heartbeat asks again
+            await self.bus.tell(answer_to)

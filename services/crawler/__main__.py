@@ -35,7 +35,7 @@ LONGEST_CRAWL_S = 3600.0  # longer than any deadline, which ends a crawl before
 async def serve(settings: CrawlerSettings, stop: asyncio.Event) -> None:
     """Until `stop`."""
     async with connect(settings, "crawler") as bus:
-        await await_streams(bus)
+        await await_streams(bus, subjects.CRAWLER)
         lane = shared_lane(bus, settings)
         async with Browser(settings, lane) as browser, canary_running(browser), browser_measured(browser):
             facts: dict[str, Fact] = {

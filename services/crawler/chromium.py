@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import psutil
 import structlog
 from playwright.async_api import Browser, Error, Playwright, async_playwright
 
 from libs.common.errors import StartFailed
-from libs.common.tasks import result_of
+from libs.common.tasks import end, result_of
 from services.crawler.failure import BrowserFailed, Refused
 from services.crawler.footprint import footprint_mb, tree_of
 from services.crawler.launch import start
@@ -29,6 +30,7 @@ ENDING_S = 5.0  # how long a Chromium, and then its driver, may take to end befo
 CLOSING_S = 1.0  # how long contexts are waited for that are being closed, before they are left to close by themselves
 
 log = structlog.get_logger()
+_starts: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
 class Chromium:
@@ -57,10 +59,12 @@ class Chromium:
     async def started(
         cls, settings: CrawlerSettings, pacer: Pacer, home: Path | None, on_gone: Callable[[Chromium], None]
     ) -> Chromium:
-        """A new one; `on_gone` is called when it ends. Not for two callers at once. Raises StartFailed."""
-        before = _drivers()
-        playwright = await driver()
-        chromium = cls(settings, pacer, playwright, next(iter(_drivers() - before), None))
+        """A new one; `on_gone` is called when it ends. Raises StartFailed."""
+        async with _starts.setdefault(asyncio.get_running_loop(), asyncio.Lock()):  # so that the new driver is its own
+            before = _drivers()
+            playwright = await driver()
+            process = next(iter(_drivers() - before), None)
+        chromium = cls(settings, pacer, playwright, process)
         try:
             chromium._browser = await start(playwright, settings, home)
         except BaseException:
@@ -180,12 +184,12 @@ class Chromium:
         except (Error, TimeoutError) as error:
             log.info("the browser was gone before it was closed", why=str(error))
             self._kill()
-        try:
-            async with asyncio.timeout(ENDING_S):
-                await self._playwright.stop()
-        except TimeoutError:
+        stopping = asyncio.create_task(self._playwright.stop(), name="stop driver")
+        if not (await asyncio.wait({stopping}, timeout=ENDING_S))[0]:
             log.warning("the browser's driver stands still and is killed")
             self._kill(driver=True)
+        await asyncio.wait({stopping}, timeout=ENDING_S)
+        await end(stopping)
 
     def _kill(self, *, driver: bool = False) -> None:
         if self._process is not None:

@@ -31,7 +31,7 @@ CLOSED_AT_ONCE = 64
 async def serve(settings: DedupSettings, stop: asyncio.Event) -> None:
     """Until `stop`."""
     async with connect(settings, "dedup") as bus:
-        await await_streams(bus)
+        await await_streams(bus, subjects.DEDUP)
         cancelled = Cancelled()
         await cancelled.listen(bus)
         log = SessionLog(bus)

@@ -71,7 +71,7 @@ class Room:
 
     async def _over(self) -> AsyncIterator[str]:
         """The sessions whose deadline is well past by the broker's clock, the oldest first."""
-        _, now = await self.bus.subjects_under(subjects.SEARCHES, subjects.ALL_SEARCHES)
+        now = await self.bus.clock(subjects.RESULTS)
         after = 0
         while batch := await self.bus.read(subjects.RESULTS, subjects.ALL_REQUEST_RECORDS, after + 1, READ_BATCH):
             for stored in batch:

@@ -42,7 +42,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
     certificate = certificate_of(settings)
     sock = listen(settings.gateway_host, settings.gateway_port)
     async with connect(settings, "gateway") as bus:
-        await await_streams(bus)
+        await await_streams(bus, subjects.GATEWAY)
         async with (
             session_log(bus) as log,
             storage(log, settings.storage_check_s) as stored,
@@ -73,6 +73,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             facts: dict[str, Fact] = {
                 "connections": lambda: secure.crowd.here,
                 "sessions_under_way": secure.limits.census.count,
+                "loop_lag_s": lambda: round(secure.limits.lag.median_s, 3),
             }
             async with (
                 measured(bus, secure.limits.census, settings),

@@ -11,14 +11,14 @@ import time
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import structlog
 
 from libs.common import subjects
 from libs.common.bus import Stored
-from libs.common.errors import MalformedMessage
+from libs.common.errors import BrokerUnavailable, MalformedMessage
 from libs.common.messages import ProgressRecord, RequestRecord
 from libs.common.session_log import SessionLog
 from libs.common.session_state import Record, record_of
@@ -26,7 +26,7 @@ from libs.common.session_state import Record, record_of
 OVERDUE_S = 60.0  # past the deadline somebody has ended it; clocks may differ, and records may lack
 TELL_EVERY_S = 1.0  # who waits is told of changes so often at most
 PRUNE_EVERY_S = 30.0
-SEEN_S = 1.0
+SEEN_S = 4.0  # less than a client is let wait
 
 log = structlog.get_logger()
 
@@ -67,6 +67,10 @@ class Census:
             for session in self._running.values()
         )
 
+    def __contains__(self, session: str) -> bool:
+        """Whether it is counted."""
+        return session in self._running
+
     def states(self) -> dict[str, int]:
         """How many are under way in each state: `queued`, or as their crawlers say (`crawling`, `waiting`, …)."""
         self._prune()
@@ -92,15 +96,16 @@ class Census:
         self._listeners.discard(listener)
 
     async def seen(self, sequence: int) -> None:
-        """Returns when all up to that record of the log is counted, or after a second where that cannot be."""
+        """Returns when all up to that record of the log is counted. Raises BrokerUnavailable after SEEN_S."""
         if self.session_log.tail.sequence >= sequence:
             return
         heard = asyncio.get_running_loop().create_future()
         self._awaited.add((sequence, heard))
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SEEN_S):
-                    await heard
+            async with asyncio.timeout(SEEN_S):
+                await heard
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"the session log is not heard up to record {sequence} yet") from error
         finally:
             self._awaited.discard((sequence, heard))
 

@@ -29,3 +29,7 @@ class LimitSettings(AccessSettings, frozen=True, kw_only=True):
     message_max_bytes: Annotated[
         int, Meta(ge=1024, le=4 * 1024 * 1024, description="of one message, and of the body of a request")
     ] = 1024 * 1024
+    loop_lag_most_s: Annotated[
+        float,
+        Meta(ge=0, description="new searches are refused while half of all waits longer for the event loop; 0: never"),
+    ] = 1.0

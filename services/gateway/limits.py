@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from libs.common.errors import PinstreamError
 from libs.common.frames import ErrorCode
@@ -11,6 +11,7 @@ from libs.common.pace import Rate
 from libs.common.session_log import SessionLog
 from services.gateway.callers import Caller
 from services.gateway.census import Census, census
+from services.gateway.lag import Lag, lag
 from services.gateway.limit_settings import LimitSettings
 from services.gateway.rates import Rates
 
@@ -27,6 +28,13 @@ class Limited(PinstreamError):
         self.code, self.retry_after_s = code, round(retry_after_s, 3)
 
 
+class Overloaded(Limited):
+    """This gateway has too much in hand, whoever asks."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.UNAVAILABLE, "this gateway is overloaded and begins no search now", COME_BACK_S)
+
+
 def a_minute(requests: float) -> Rate:
     """That many requests a minute."""
     per_second = requests / MINUTE_S
@@ -36,9 +44,10 @@ def a_minute(requests: float) -> Rate:
 class Limits:
     """Use `limits`."""
 
-    def __init__(self, settings: LimitSettings, census: Census, rates: Rates) -> None:
+    def __init__(self, settings: LimitSettings, census: Census, rates: Rates, lag: Lag) -> None:
         self.settings = settings
-        self.census, self.rates = census, rates
+        self.census, self.rates, self.lag = census, rates, lag
+        self._beginning: dict[str, Caller] = {}  # here, by session; of some the request is not in the log yet
 
     async def request(self, caller: Caller) -> None:
         """Counts a request of one that has a name. Raises Limited."""
@@ -57,22 +66,41 @@ class Limits:
         if wait_s > 0:
             raise Limited(ErrorCode.RATE_LIMITED, "too many requests from this address", wait_s)
 
-    def session(self, caller: Caller, before: int | None = None) -> None:
-        """Raises Limited where `caller` may not begin a session, of those requested before a sequence in the log."""
-        told = self.settings
-        if self.census.count(before) >= told.sessions_most:
+    @contextmanager
+    def place(self, session: str, caller: Caller) -> Iterator[None]:
+        """Keeps `caller` a place for a session that it begins meanwhile.
+
+        Raises Overloaded, or Limited where there is none, also for what others begin here at this moment.
+        """
+        if self.lag.overloaded:
+            raise Overloaded
+        self._check(caller, [one for name, one in self._beginning.items() if name not in self.census])
+        self._beginning[session] = caller
+        try:
+            yield
+        finally:
+            self._beginning.pop(session, None)
+
+    def _check(self, caller: Caller, beginning: Sequence[Caller] = (), before: int | None = None) -> None:
+        """Raises Limited by the sessions under way, of those requested before a sequence in the log."""
+        told, count = self.settings, self.census.count
+        if count(before) + len(beginning) >= told.sessions_most:
             raise _too_many("as many sessions are under way as can be served")
         if caller.owner:
-            if self.census.count(before, owner=caller.owner) >= told.sessions_per_key:
+            mine = sum(one.owner == caller.owner for one in beginning)
+            if count(before, owner=caller.owner) + mine >= told.sessions_per_key:
                 raise _too_many(f"{told.sessions_per_key} sessions of this key are under way")
-        elif caller.place and self.census.count(before, place=caller.place) >= told.sessions_per_address:
-            raise _too_many(f"{told.sessions_per_address} sessions from this address are under way")
+        elif caller.place:
+            mine = sum(one.place == caller.place and not one.owner for one in beginning)
+            if count(before, place=caller.place) + mine >= told.sessions_per_address:
+                raise _too_many(f"{told.sessions_per_address} sessions from this address are under way")
 
     async def confirm(self, caller: Caller, sequence: int) -> None:
         """The same of a session whose request is in the log: of those asked for at once at several gateways the first
-        in it are within the limit, wherever they are looked at from."""
+        in it are within the limit, wherever they are looked at from. Raises BrokerUnavailable where the log cannot be
+        counted up to there."""
         await self.census.seen(sequence)
-        self.session(caller, sequence)
+        self._check(caller, before=sequence)
 
 
 def _too_many(what: str) -> Limited:
@@ -82,5 +110,5 @@ def _too_many(what: str) -> Limited:
 @asynccontextmanager
 async def limits(settings: LimitSettings, session_log: SessionLog) -> AsyncIterator[Limits]:
     """Limits by `settings`, kept up to date meanwhile."""
-    async with census(session_log) as counted:
-        yield Limits(settings, counted, Rates(session_log.bus))
+    async with census(session_log) as counted, lag(settings.loop_lag_most_s) as measured:
+        yield Limits(settings, counted, Rates(session_log.bus), measured)

@@ -28,11 +28,12 @@ async def sessions_of(session_log: SessionLog, caller: Caller, after: int, limit
                 return None  # its log went before this entry, for want of room
             crawled = await session_log.get(session, subjects.CRAWLED)
             progress = None if crawled else await session_log.get(session, subjects.PROGRESS)
-        return listed(there, progress, crawled)
+            found = await session_log.bus.count(subjects.RESULTS, subjects.videos_of(session))
+        return listed(there, progress, crawled, found)
 
-    found = await asyncio.gather(*(one(entry) for entry in entries))
+    page = await asyncio.gather(*(one(entry) for entry in entries))
     next_after = entries[-1].sequence if len(entries) == limit else None
-    return SessionPage(sessions=[session for session in found if session is not None], next_after=next_after)
+    return SessionPage(sessions=[session for session in page if session is not None], next_after=next_after)
 
 
 async def _entries(session_log: SessionLog, owner: str, after: int, limit: int) -> list[Stored]:

@@ -65,7 +65,7 @@ class _Measuring:
             metrics.queue_depth.set(queue.depth, labels)
             metrics.queue_in_flight.set(queue.in_flight, labels)
             metrics.queue_redelivered.set(queue.redelivered, labels)
-            metrics.queue_oldest_age.set(queue.oldest_age_s, labels)
+            metrics.queue_oldest_age.set(queue.oldest_age_s or 0.0, labels)
         for stream in (*STREAMS, subjects.DEAD_LETTERS):
             held = await stream_state(self.bus, stream, PATIENCE_S)
             metrics.stream_messages.set(held.messages, {"stream": stream})

@@ -19,6 +19,20 @@ from services.gateway.refusals import refuse
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 PROBES = frozenset({"/healthz", "/readyz"})
 PREFLIGHT_S = 600
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# What pages may send and read beyond what each page may (https://fetch.spec.whatwg.org/#cors-safelisted-request-header;
+# Accept is such a one). Without a header in the first list the request is not made, without one in the second the page
+# does not see it.
+SENT = (
+    *("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
+    *("If-Match", "If-None-Match", "X-Firebase-ETag", "X-HTTP-Method-Override"),
+)
+READ = (
+    *("Location", "Link", "Idempotency-Replayed", "Retry-After", "Content-Disposition", "WWW-Authenticate", "Allow"),
+    "ETag",
+)
 
 
 class Origins:
@@ -26,7 +40,7 @@ class Origins:
 
     def __init__(self, app: ASGIApp, settings: AccessSettings) -> None:
         self.app = app
-        self.allowed = frozenset(origin.lower() for origin in settings.allowed_origins)
+        self.allowed = frozenset(map(as_told, settings.allowed_origins))
         self.hosts = frozenset(urlsplit(origin).hostname for origin in self.allowed)
         self.here_alone = settings.here_alone
 
@@ -56,14 +70,20 @@ class Origins:
         return not name or is_loopback(name) or name in self.hosts
 
 
+def as_told(origin: str) -> str:
+    """An origin of the settings as browsers tell it: in small letters, without the port that its scheme has anyway."""
+    parts = urlsplit(origin.lower())
+    return origin.lower().removesuffix(f":{DEFAULT_PORTS[parts.scheme]}")
+
+
 def cross_origin(settings: AccessSettings) -> list[Middleware]:
     """Origins, and CORS for those that are allowed; no credentials are taken that a browser would add by itself."""
     cors = Middleware(
         CORSMiddleware,
-        allow_origins=settings.allowed_origins,
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "X-API-Key", "Content-Type", "Last-Event-ID", "Idempotency-Key", "If-Match"],
-        expose_headers=["Retry-After", "ETag", "Location"],
+        allow_origins=tuple(map(as_told, settings.allowed_origins)),
+        allow_methods=METHODS,
+        allow_headers=SENT,
+        expose_headers=READ,
         max_age=PREFLIGHT_S,
     )
     return [Middleware(Origins, settings), *([cors] if settings.allowed_origins else [])]

@@ -38,19 +38,19 @@ class Places:
         return blake2b(text.encode(), key=self._salt, digest_size=8).hexdigest()
 
 
-async def shared_salt(bus: Bus, subject: str, size: int = 16) -> str:
+async def shared_salt(bus: Bus, subject: str, size: int = 16) -> Salt:
     """What all gateways share under `subject`; the first one makes it, of `size` random bytes in hex."""
     try:
-        mine = secrets.token_hex(size)
-        await bus.publish(subject, encode(Salt(value=mine)), create=True)
+        mine = Salt(value=secrets.token_hex(size))
+        await bus.publish(subject, encode(mine), create=True)
         return mine
     except AlreadyExists:
         stored = await bus.last(subjects.ACCESS, subject)
         if stored is None:
             raise BrokerUnavailable("what gateways share cannot be read yet") from None
-        return decode(stored.body, Salt).value
+        return decode(stored.body, Salt)
 
 
 async def places(bus: Bus) -> Places:
     """By the salt that all gateways share."""
-    return Places(await shared_salt(bus, subjects.ACCESS_SALT))
+    return Places((await shared_salt(bus, subjects.ACCESS_SALT)).value)

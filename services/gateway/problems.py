@@ -67,10 +67,14 @@ class Problem(PinstreamError):
             field=self.field,
             retry_after_s=self.retry_after_s,
         )
-        headers = {"Cache-Control": "no-store", **self.headers}
-        if self.retry_after_s is not None:
-            headers["Retry-After"] = str(max(1, round(self.retry_after_s)))
+        later = {} if self.retry_after_s is None else retry_after(self.retry_after_s)
+        headers = {"Cache-Control": "no-store", **self.headers, **later}
         return Response(msgspec.json.encode(document), self.status, headers, MEDIA_TYPE)
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    """The header; a second at least."""
+    return {"Retry-After": str(max(1, round(seconds)))}
 
 
 async def answer_problem(request: Request, error: Exception) -> Response:

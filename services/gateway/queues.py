@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from contextlib import suppress
 
 import msgspec
 import structlog
@@ -12,11 +12,13 @@ import structlog
 from libs.common import subjects
 from libs.common.bus import Bus
 from libs.common.errors import PinstreamError, StreamMissing
+from libs.common.queue_state import queue_state, stream_state
 from libs.common.refusal import ApiRefused
 from libs.common.streams import StreamSettings, consumers, streams
 
 FRESH_S = 1.0
 PATIENCE_S = 1.5
+NOT_THERE = (ApiRefused, StreamMissing)
 
 log = structlog.get_logger()
 
@@ -24,8 +26,8 @@ log = structlog.get_logger()
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
     """What a durable has yet to do: `pending` were not delivered yet, `in_flight` were and have no answer.
 
-    `oldest_s` is how long ago the oldest of both was stored; of `deadlines` it is the age of the oldest session that
-    is not over, or whose deadline is not.
+    `oldest_s` is how long ago the oldest of both was stored, by the broker's clock; of `deadlines` it is the age of the
+    oldest session that is not over, or whose deadline is not.
     """
 
     consumer: str
@@ -76,43 +78,28 @@ class Queues:
 
     async def _asked(self) -> Depths:
         stages = sorted(consumers(), key=lambda one: one[0] == subjects.QUARANTINE)
-        queues = [found for one in stages if (found := await self._queue(*one)) is not None]
+        queues = [found for stream, one in stages if (found := await self._queue(stream, one["name"])) is not None]
         names = [config["name"] for config in streams(StreamSettings())]
         told = [stream for name in names if (stream := await self._stream(name)) is not None]
         return Depths(queues=tuple(queues), streams=tuple(told), looked_at=time.time())
 
-    async def _queue(self, stream: str, config: dict[str, Any]) -> Queue | None:
-        name = config["name"]
-        info = await self._told(f"CONSUMER.INFO.{stream}.{name}")
-        if info is None:
-            return None
-        pending, in_flight, oldest_s = info["num_pending"], info["num_ack_pending"], None
-        if pending or in_flight:
-            after = info["ack_floor"]["stream_seq"]
-            oldest = await self.bus.read(stream, config["filter_subject"], after + 1, 1)
-            oldest_s = round(max(0.0, time.time() - oldest[0].stored_at), 3) if oldest else None
-        return Queue(
-            consumer=name,
-            stream=stream,
-            pending=pending,
-            in_flight=in_flight,
-            redelivered=info["num_redelivered"],
-            oldest_s=oldest_s,
-        )
+    async def _queue(self, stream: str, durable: str) -> Queue | None:
+        """None where there is no such thing."""
+        with suppress(*NOT_THERE):
+            depth, in_flight, redelivered, age_s = await queue_state(self.bus, stream, durable, PATIENCE_S)
+            return Queue(
+                consumer=durable,
+                stream=stream,
+                pending=depth,
+                in_flight=in_flight,
+                redelivered=redelivered,
+                oldest_s=None if age_s is None else round(age_s, 3),
+            )
+        return None
 
     async def _stream(self, name: str) -> Stream | None:
-        info = await self._told(f"STREAM.INFO.{name}")
-        if info is None:
-            return None
-        most = info["config"].get("max_bytes", -1)
-        state = info["state"]
-        return Stream(
-            stream=name, messages=state["messages"], bytes=state["bytes"], most_bytes=most if most > 0 else None
-        )
-
-    async def _told(self, subject: str) -> dict[str, Any] | None:
         """None where there is no such thing."""
-        try:
-            return await self.bus.api(subject, patience_s=PATIENCE_S)
-        except (ApiRefused, StreamMissing):
-            return None
+        with suppress(*NOT_THERE):
+            messages, size, most = await stream_state(self.bus, name, PATIENCE_S)
+            return Stream(stream=name, messages=messages, bytes=size, most_bytes=most)
+        return None

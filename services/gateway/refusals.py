@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from libs.common.frames import SUBPROTOCOL, SUBPROTOCOL_TROUBLE, ErrorFrame, encode_frame
-from services.gateway.problems import Problem
+from services.gateway.problems import Problem, retry_after
 
 OPEN = frozenset({"/", "/docs", "/status", "/openapi.json", "/asyncapi.json", "/healthz", "/readyz"})
 OPEN_BELOW = ("/static/",)
@@ -44,7 +44,7 @@ async def refuse(
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, round(retry_after_s)))
+        headers |= retry_after(retry_after_s)
     if scope["type"] == "http" and scope["path"].startswith(REST):
         problem = Problem(status, code, message, retry_after_s=retry_after_s, headers=headers)
         await problem.answer(Request(scope))(scope, receive, send)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from typing import Any, NamedTuple
 
 import structlog
@@ -197,7 +198,7 @@ class Replicas:
             self.heard(message.data, time.monotonic(), time.time())
 
         inbox = self.bus.new_inbox()
-        subscriptions = [await self.bus.subscribe(one, heard) for one in (inbox, subjects.ALL_STATUS)]
+        subscriptions = [await self.bus.subscribe(one, heard) for one in (f"{inbox}.*", subjects.ALL_STATUS)]
         try:
             await self._ask(inbox)
         finally:
@@ -207,14 +208,14 @@ class Replicas:
 
     async def _ask(self, inbox: str) -> None:
         reconnects = self.bus.reconnects
-        while True:
+        for asked in count():  # at a subject of its own each: the broker lets one answer through to each
             if reconnects != self.bus.reconnects:
                 reconnects = self.bus.reconnects
                 self.forgive()
             if self.bus.connected:
                 try:
                     for service in subjects.SERVICES:
-                        await self.bus.tell(subjects.stats(service), reply=inbox)
+                        await self.bus.tell(subjects.stats(service), reply=f"{inbox}.{asked}")
                     self.asked(time.monotonic())
                 except BrokerUnavailable as error:
                     log.debug("nobody can be asked how they are", error=str(error))

@@ -101,10 +101,12 @@ class Session(Asked, frozen=True, kw_only=True, omit_defaults=True):
 class Listed(Asked, frozen=True, kw_only=True, omit_defaults=True):
     """A session of a list. `state` is as of a session, but `ended` once its crawl is over, for the `reason`.
 
-    Its last videos may still be on their way then; the session itself says when it is `completed`.
+    Its last videos may still be on their way then; the session itself says when it is `completed`. `found` is how many
+    videos its log has so far.
     """
 
     state: str
+    found: int = 0
     reason: Reason | None = None
 
 
@@ -134,15 +136,16 @@ class VideoPage(msgspec.Struct, frozen=True, kw_only=True):
     completed: bool
 
 
-def listed(there: Record, progress: Record | None, crawled: Record | None) -> Listed:
-    """A session by its request and by what its crawler said last."""
+def listed(there: Record, progress: Record | None, crawled: Record | None, found: int) -> Listed:
+    """A session by its request, by what its crawler said last, and by the number of its videos."""
     assert isinstance(there.message, RequestRecord)
     state, reason = "queued", None
     if progress is not None and isinstance(progress.message, ProgressRecord):
         state = progress.message.state
     if crawled is not None and isinstance(crawled.message, CrawledRecord):
         state, reason = ENDED, crawled.message.reason
-    return Listed(**_asked(there.message.request, there.sequence, there.stored_at), state=state, reason=reason)
+    asked = _asked(there.message.request, there.sequence, there.stored_at)
+    return Listed(**asked, state=state, found=found, reason=reason)
 
 
 def session_of(

@@ -23,7 +23,7 @@ from services.gateway.draining import Draining
 from services.gateway.events import Events
 from services.gateway.following import SessionExpired
 from services.gateway.idempotency import KeyEnding, KeyReused, keyed_session
-from services.gateway.limits import Limited
+from services.gateway.limits import Limited, Overloaded
 from services.gateway.listing import sessions_of
 from services.gateway.parameters import after_in, key_in, number_in, session_in, wanted_in
 from services.gateway.problems import (
@@ -232,7 +232,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 async def _limited(request: Request, error: Exception) -> Response:
     assert isinstance(error, Limited)
-    return Problem(429, error.code, str(error), retry_after_s=error.retry_after_s).answer(request)
+    status = 503 if isinstance(error, Overloaded) else 429
+    return Problem(status, error.code, str(error), retry_after_s=error.retry_after_s).answer(request)
 
 
 async def _not_admitted(request: Request, error: Exception) -> Response:

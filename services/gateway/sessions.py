@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import NamedTuple
 
 import structlog
@@ -92,18 +92,24 @@ class Sessions:
 
         `keyed` is an id that is its caller's for this one request (`idempotency.py`): a session of it is begun once,
         however often it is asked for. Raises TokenRefused where the caller is not admitted, Limited where it has too
-        many sessions, BrokerUnavailable, StreamFull, KeyReused where that id is another's, or KeyEnding.
+        many sessions or, as Overloaded, this gateway too much in hand, BrokerUnavailable, StreamFull, KeyReused where
+        that id is another's, or KeyEnding.
         """
         asked_at = time.monotonic()
         if not caller.admitted:
             raise TokenRefused
-        if not (keyed and await self._begun_before(keyed)):
-            if self.limits is not None:
-                self.limits.session(caller)
+        session = keyed or secrets.token_hex(16)
+        if keyed and await self._begun_before(keyed):
+            return await self._begin(wanted, session, asked_at, caller, keyed)
+        with nullcontext() if self.limits is None else self.limits.place(session, caller):
             if wanted.callback_url is not None:
                 async with answered():
                     await self.webhooks.check(caller)
-        session = keyed or secrets.token_hex(16)
+            return await self._begin(wanted, session, asked_at, caller, keyed)
+
+    async def _begin(
+        self, wanted: InitiateParameters, session: str, asked_at: float, caller: Caller, keyed: str | None
+    ) -> Begun:
         request = SearchRequest(
             session=session,
             query=(wanted.search_query or "").strip(),

@@ -84,7 +84,7 @@ class Tokens:
             try:
                 self._keys = KeySet.import_key_set(json.loads(await self._read()))
             except (OSError, ValueError, KeyError, TypeError, JoseError, httpx2.HTTPError) as error:
-                log.error("the keys of tokens cannot be had", error=f"{type(error).__name__}: {error}")
+                log.error("the keys of tokens cannot be had", error=_told(error))
 
     async def _read(self) -> bytes:
         if self.settings.jwks_file:
@@ -107,6 +107,13 @@ class Tokens:
         while True:
             await asyncio.sleep(self.settings.jwks_refresh_s)
             await self._look(0)
+
+
+def _told(error: Exception) -> str:
+    """Without the address, which may hold a secret."""
+    if isinstance(error, httpx2.HTTPStatusError):
+        return f"the answer was {error.response.status_code}"
+    return f"{type(error).__name__}: {error}"
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ SUSPECTS = "services.transformer.suspects"
 async def serve(settings: TransformerSettings, stop: asyncio.Event) -> None:
     """Until `stop`."""
     async with connect(settings, "transformer") as bus, Resolver(settings, bus) as resolver:
-        await await_streams(bus)
+        await await_streams(bus, subjects.TRANSFORMER)
         cancelled = Cancelled()
         await cancelled.listen(bus)
         transform = Transform(bus, cancelled, resolver.resolve)

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 LEGACY = "mc"
@@ -49,6 +50,13 @@ def bare(url: str) -> str:
     return url.split("#", 1)[0].split("?", 1)[0]
 
 
+@lru_cache(maxsize=1024)
+def _parts(url: str) -> re.Match[str] | None:
+    """`url` taken apart; one that is resolved is asked about a dozen times."""
+    return _MEDIA.fullmatch(bare(url))
+
+
+@lru_cache(maxsize=1024)
 def suffix(url: str) -> str:
     """`.mp4`, `.m3u8` and so on, in small letters; empty where the path has none."""
     name = bare(url).rsplit("/", 1)[-1]
@@ -57,7 +65,7 @@ def suffix(url: str) -> str:
 
 def place(url: str) -> Place | None:
     """The place that `url` speaks of; None where it is not of the known form."""
-    match = _MEDIA.fullmatch(bare(url))
+    match = _parts(url)
     if match is None or match["family"].lower() in NOT_VIDEO:
         return None
     return Place(match["base"], match["family"], match["shard"], match["signature"])
@@ -71,21 +79,20 @@ def places(urls: Iterable[str]) -> list[Place]:
 
 def signature_of(url: str) -> str | None:
     """The signature in `url`, in small letters."""
-    spot = _MEDIA.fullmatch(bare(url))
+    spot = _parts(url)
     return spot["signature"].lower() if spot else None
 
 
 def is_master(url: str) -> bool:
     """Whether `url` names a whole playlist: `SIG.m3u8`, not a rung's `SIG_240w.m3u8`, which may be silent."""
-    match = _MEDIA.fullmatch(bare(url))
+    match = _parts(url)
     return match is None or match["tail"].lower() == ".m3u8"
 
 
 def codec_of(url: str, key: str = "") -> str:
     """`hevc`, `av1` or `h264`, from the folder, the file's name and the site's name for the variant."""
-    path = urlsplit(url).path
-    match = _MEDIA.fullmatch(bare(url))
-    text = f"{match['family']}/{match['folder']}/{match['tail']} {key}" if match else f"{path} {key}"
+    match = _parts(url)
+    text = f"{match['family']}/{match['folder']}/{match['tail']} {key}" if match else f"{urlsplit(url).path} {key}"
     text = text.lower()
     if "hevc" in text or "h265" in text:
         return "hevc"

@@ -16,6 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from libs.common import subjects
 from libs.common.bus import connect
 from libs.common.lifecycle import run_service
 from libs.common.messages import SearchRequest
@@ -68,7 +69,7 @@ async def serve(settings: CatalogueSettings, stop: asyncio.Event) -> None:
     """Until `stop`."""
     always: Callable[[], bool] = lambda: True  # noqa: E731
     async with connect(settings, "crawler") as bus:
-        await await_streams(bus)
+        await await_streams(bus, subjects.CRAWLER)
         await work(bus, settings, stop, Catalogue(settings).read, always, "tests.chaos.suspects")
 
 

@@ -46,16 +46,18 @@ def compose_command() -> list[str] | None:
 
 
 class Project(msgspec.Struct, frozen=True):
-    """docker-compose.yml as a project of its own."""
+    """docker-compose.yml as a project of its own, and files that go over it."""
 
     name: str
     environ: dict[str, str]
+    over: tuple[str, ...] = ()
 
     def compose(self, *arguments: str) -> str:
         """What compose says to them."""
         command = compose_command()
         assert command is not None
-        return said(*command, "--project-name", self.name, *arguments, **self.environ)
+        files = [f"--file={file}" for file in ("docker-compose.yml", *self.over)]
+        return said(*command, *files, "--project-name", self.name, *arguments, **self.environ)
 
     def containers(self, *services: str) -> list[dict[str, Any]]:
         """Docker's description of each container of these services, or of all."""
@@ -70,9 +72,9 @@ class Project(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def running(name: str, environ: dict[str, str]) -> Iterator[Project]:
+def running(name: str, environ: dict[str, str], *over: str) -> Iterator[Project]:
     """All of it, built and started; nothing of it is left afterwards but the images."""
-    project = Project(name, environ)
+    project = Project(name, environ, over)
     try:
         project.compose("up", "--detach", "--build")
         yield project

@@ -22,20 +22,21 @@ from libs.common.bus import connect
 from libs.common.metrics import DECLARED, prometheus_name
 from libs.common.settings import Settings
 from tests.e2e.conftest import Stack
+from tests.integration.receiver import Receiver, receiver
 from tests.prometheus import Prometheus, prometheus
 from tests.wait import wait_for
 
 ROOT = Path(__file__).parents[2]
 WINDOW = "15s"
-SETTINGS = {"MEASURE_S": "0.25", "CANARY_INTERVAL_S": "2", "CANARY_QUERY": "glaze pins:120 seed:canary"}
+SETTINGS = {
+    "WEBHOOK_PRIVATE_HOSTS": "127.0.0.1",
+    "MEASURE_S": "0.25",
+    "CANARY_INTERVAL_S": "2",
+    "CANARY_QUERY": "glaze pins:120 seed:canary",
+}
 OF_THE_SCRAPE = {"job", "instance", "le", "__name__"}
 # what a healthy run does not tell of; its name and its labels are held against the declaration all the same
-WEBHOOKS = "no search of this run has a callback_url"
-NEVER_HERE = {
-    "pinstream.gateway.closes": "no client is closed in this run but by its own wish",
-    **dict.fromkeys(("pinstream.gateway.webhook_posts", "pinstream.gateway.webhook_post_duration"), WEBHOOKS),
-    "pinstream.gateway.webhooks_over": WEBHOOKS,
-}
+NEVER_HERE = {"pinstream.gateway.closes": "no client is closed in this run but by its own wish"}
 _metric = re.compile(r"\b((?:pinstream|process)_\w+|up)\b(?:\{([^}]*)\})?")
 _label = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"')
 _by = re.compile(r"\bby \(([^)]*)\)")
@@ -77,10 +78,10 @@ def test_a_query_asks_for_declared_metrics_and_their_labels(query: str) -> None:
         assert {label.strip() for label in labels.split(",")} <= known
 
 
-async def use(stack: LocalStack, number: int) -> None:
+async def use(stack: LocalStack, number: int, there: Receiver) -> None:
     """What clients do, and what goes wrong at times."""
     query = f"glaze pins:120 seed:dash{number} fault:renamed_field at:first"
-    videos = [video async for video in Client(stack.ws_url).search(query, limit=15)]
+    videos = [video async for video in Client(stack.ws_url).search(query, limit=15, callback_url=there.url)]
     assert len(videos) == 15
     async with connect_websocket(stack.ws_url) as websocket:
         await websocket.send("no JSON")
@@ -94,10 +95,10 @@ async def test_every_panel_has_data_of_a_real_run(stack_of: Stack, tmp_path: Pat
     targets: dict[str, list[str]] = {}
     for process in stack.services:
         targets.setdefault(process.service, []).append(f"127.0.0.1:{process.environ['HEALTH_PORT']}")
-    async with prometheus(tmp_path, targets) as asked:
-        await use(stack, 1)
+    async with prometheus(tmp_path, targets) as asked, receiver() as there:
+        await use(stack, 1, there)
         await wait_for(lambda: _counted(asked), "the first search was scraped")  # only what grows has a rate
-        await use(stack, 2)
+        await use(stack, 2, there)
         await _all_have_data(asked)
         await _alerts_ask_for_what_there_is(asked)
     seen = await _exposed([address for told in targets.values() for address in told])
@@ -107,7 +108,8 @@ async def test_every_panel_has_data_of_a_real_run(stack_of: Stack, tmp_path: Pat
 
 async def _counted(asked: Prometheus) -> bool:
     series = ["pinstream_session_first_video_seconds_count", "sum(pinstream_stage_errors_total)"]
-    values = [await asked.ask(one) for one in (*series, "pinstream_gateway_refusals_total")]
+    series += ["pinstream_gateway_refusals_total", "pinstream_gateway_webhooks_over_total"]
+    values = [await asked.ask(one) for one in series]
     return all(value and value[0][1] >= 1 for value in values)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import sys
 from asyncio.subprocess import PIPE
 from contextlib import aclosing
@@ -21,6 +23,7 @@ from libs.common.messages import Kind, Reason, Video
 from tests.e2e.answer import assert_right
 from tests.e2e.conftest import Stack
 from tests.fake_pinterest import board_feed, expected_of, expected_results, running_site, search_feed
+from tests.wait import wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,3 +189,26 @@ async def test_nothing_is_left_when_the_system_stops(stack_of: Stack) -> None:
     await stack.stop()
     assert [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
     assert not stack.folder.exists()
+
+
+async def test_a_replica_that_stood_still_may_answer_all_that_it_was_asked_meanwhile(stack_of: Stack) -> None:
+    stack = await stack_of()
+    place = stack.ws_url.replace("ws://", "http://").removesuffix("/ws") + "/v1/status"
+    pid = stack.processes("transformer")[0].pid
+
+    async with httpx2.AsyncClient() as client:
+
+        async def states() -> dict[str, str]:
+            services = (await client.get(place)).json()["services"]
+            return {one["replica"]: one["state"] for service in services for one in service["replicas"]}
+
+        async def is_(state: str) -> bool:
+            return (await states()).get("transformer-1") == state
+
+        await wait_for(lambda: is_("ready"), "it answers")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await wait_for(lambda: is_("lost"), "three questions were not answered")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await wait_for(lambda: is_("ready"), "it answers again")

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
 import secrets
-from collections import defaultdict
 from collections.abc import AsyncIterator
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from libs.client.client import Client
 from libs.client.local import LocalStack
 from libs.common import subjects
 from libs.common.bus import connect
-from libs.common.health import http_server, listen
 from libs.common.settings import Settings
 from tests.e2e.conftest import Stack
+from tests.span_collector import Collector
+from tests.span_collector import running as running_collector
 from tests.wait import wait_until
 
 # child span -> its parent, each with its service: every edge of the path
@@ -47,47 +41,9 @@ MOST_NAMES = 20
 KINDS = {"send": SpanMessage.SPAN_KIND_PRODUCER, "process": SpanMessage.SPAN_KIND_CONSUMER}
 
 
-class Collector:
-    """Receives spans by OTLP over HTTP."""
-
-    def __init__(self) -> None:
-        self.sock = listen("127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self.sock.getsockname()[1]}"
-        self.spans: dict[str, tuple[str, str, str, str]] = {}  # id: service, name, parent id, trace id
-        self.told: dict[str, SpanMessage] = {}  # by id: all of it
-
-    async def take(self, request: Request) -> Response:
-        body = await request.body()
-        if request.headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            names = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
-            service = names["service.name"].removeprefix("pinstream-")
-            for scope in resource.scope_spans:
-                for span in scope.spans:
-                    self.told[span.span_id.hex()] = span
-                    self.spans[span.span_id.hex()] = (
-                        service,
-                        span.name,
-                        span.parent_span_id.hex(),
-                        span.trace_id.hex(),
-                    )
-        return Response(b"", media_type="application/x-protobuf")
-
-    def edges(self) -> dict[tuple[str, str], set[tuple[str, str]]]:
-        """For each span by service and name, the parents that it was seen with."""
-        found: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
-        for service, name, parent, _trace in self.spans.values():
-            if parent in self.spans:
-                found[service, name].add(self.spans[parent][:2])
-        return found
-
-
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
-    collector = Collector()
-    app = Starlette(routes=[Route("/v1/traces", collector.take, methods=["POST"])])
-    async with http_server(app, collector.sock):
+    async with running_collector() as collector:
         yield collector
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,16 +17,6 @@ def site() -> Iterator[RunningSite]:
     """The stand-in under its own origin."""
     with running_site(latency_ms=20, cdn_latency_ms=5) as site:
         yield site
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    """A broker of this test's own."""
-    broker = Broker(tmp_path / "jetstream")
-    broker.store.mkdir()
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 @pytest.fixture

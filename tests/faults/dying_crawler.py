@@ -45,7 +45,7 @@ def die_at(point: str) -> None:
 async def serve(settings: CrawlerSettings, stop: asyncio.Event) -> None:
     """As the crawler's own, without the browser."""
     async with connect(settings, "crawler") as bus:
-        await await_streams(bus)
+        await await_streams(bus, subjects.CRAWLER)
         await work(bus, settings, stop, Reader(settings.site).read, lambda: True)
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from libs.common import subjects
 from libs.common.bus import connect
 from libs.common.settings import Settings
 from libs.common.streams import StreamSettings, await_streams, set_up
@@ -126,7 +127,7 @@ class System:
             case "crawler":
                 settings = CrawlerSettings(**site, **common)
                 async with connect(settings, "crawler") as bus:
-                    await await_streams(bus)
+                    await await_streams(bus, subjects.CRAWLER)
                     await work(bus, settings, stop, Reader(self.origin).read, lambda: True)
             case "transformer":
                 patient: dict[str, Any] = {

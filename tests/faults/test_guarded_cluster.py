@@ -18,21 +18,8 @@ from tests.fake_pinterest import RunningSite
 from tests.faults.system import System
 from tests.faults.watch import Watch
 from tests.guarded import ANY_MONITORING, USERS, guard, key
+from tests.guarded_cluster import GuardedCluster
 from tests.wait import wait_for
-
-
-class GuardedCluster(Cluster):
-    """Servers as deploy/nats has them."""
-
-    def __init__(self, folder: Path) -> None:
-        routes = [f"127.0.0.1:{free_port()}" for _ in range(3)]
-        self.brokers = []
-        for n, listen in enumerate(routes, 1):
-            store = folder / f"n{n}"
-            guard(store, folder / "keys", tuple(routes))
-            environ = {"NATS_SERVER_NAME": f"n{n}", "NATS_CLUSTER_LISTEN": listen}
-            config = f'include "cluster.conf"\n{ANY_MONITORING}'
-            self.brokers.append(Broker(store, log=folder / f"n{n}.log", config=config, environ=environ))
 
 
 @pytest.fixture

@@ -8,29 +8,21 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 import trustme
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
 
 from libs.client.broker import Broker, free_port
 from libs.common import keys
-from libs.common.bus import Bus
 from libs.common.bus import connect as broker_connection
-from libs.common.frames import SUBPROTOCOL
 from libs.common.session_log import session_log
 from libs.common.settings import Settings
 from libs.common.streams import StreamSettings, set_up
-from tests.integration.access import Issuer
 from tests.integration.gateway_process import ROOT, GatewayProcess, ask, begun, give, receive, receive_event
-from tests.integration.test_access import claims
 from tests.tcp_proxy import TcpProxy
 from tests.wait import wait_until
 
@@ -73,44 +65,6 @@ async def test_a_new_certificate_is_in_use_without_a_restart(nats_url: str, tmp_
             assert (await receive_event(standing, "pong"))["event"] == "pong"
 
 
-async def test_no_log_line_has_a_key_a_ticket_or_a_token(nats_url: str, bus: Bus, tmp_path: Path) -> None:
-    issuer = Issuer(tmp_path)
-    made, revoked = await keys.create(bus, "logged"), await keys.create(bus, "logged too")
-    settings: dict[str, Any] = {"anonymous": "no", "log_level": "DEBUG", **issuer.settings()}
-    async with GatewayProcess(nats_url, tmp_path, **settings) as gateway:
-        token = issuer.token(claims())
-        stale = issuer.token(claims(exp=1))
-        async with httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False) as client:
-            answer = await client.post("/v1/tickets", headers={"X-API-Key": made.text})
-            ticket, unused = answer.json()["ticket"], "pst_" + "u" * 43
-            for given in (made.text, revoked.text, token, stale):
-                await client.get("/v1/nothing", headers={"Authorization": f"Bearer {given}"})
-                await client.get(f"/v1/nothing?ticket={given}&key={given}")
-        await keys.revoke(bus, revoked.record.id)
-        for given in (made.text, revoked.text, token, stale, "pst_" + "x" * 43):
-            protocols = [Subprotocol(SUBPROTOCOL), Subprotocol(f"pinstream.bearer.{given}")]
-            for how in (
-                {"additional_headers": {"Authorization": f"Bearer {given}"}},
-                {"subprotocols": protocols},
-            ):
-                async with connect(gateway.url, **how) as socket:
-                    try:
-                        await begun(socket, query=f"is {given} secret")
-                    except ConnectionClosed:
-                        assert socket.close_code == 4501
-        for given in (ticket, ticket, unused, made.text):
-            async with connect(f"{gateway.url}?ticket={given}&after=1") as socket:
-                with suppress(ConnectionClosed):
-                    await ask(socket, "ping")
-                    await receive(socket)
-        said = gateway.said
-    secrets = [made.text.split("_", 2)[2], revoked.text.split("_", 2)[2], answer.json()["ticket"], unused]
-    secrets += [token, token.rsplit(".", 1)[1], stale, stale.rsplit(".", 1)[1], "x" * 43]
-    assert "session begun" in said
-    assert '"level": "debug"' in said
-    assert [secret for secret in secrets if secret in said] == []
-
-
 @pytest.mark.parametrize(
     ("settings", "code", "named"),
     [
@@ -128,9 +82,15 @@ def test_what_is_not_safe_does_not_start(nats_url: str, settings: dict[str, str]
 
 
 async def test_the_command_makes_lists_and_revokes_keys(nats_url: str, tmp_path: Path) -> None:
-    async def pinstream(*arguments: str) -> tuple[int, str, str]:
+    authority = trustme.CA()
+    cert, key = issue(authority, tmp_path)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+
+    async def pinstream(*arguments: str, **more: str) -> tuple[int, str, str]:
         command = [sys.executable, "-m", "libs.client.cli", *arguments]
-        environ = {**os.environ, "NATS_URL": nats_url, "COLUMNS": "200"}
+        known = {"NATS_URL": nats_url, "COLUMNS": "200", "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+        environ = {**os.environ, **known, **more}
         process = await asyncio.create_subprocess_exec(
             *command, env=environ, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -144,8 +104,8 @@ async def test_the_command_makes_lists_and_revokes_keys(nats_url: str, tmp_path:
     assert found is not None
     headers = {"Authorization": f"Bearer {text}"}
     async with (
-        GatewayProcess(nats_url, tmp_path, anonymous="no") as gateway,
-        connect(gateway.url, additional_headers=headers) as client,
+        GatewayProcess(nats_url, tmp_path, anonymous="no", tls_cert_file=cert, tls_key_file=key) as gateway,
+        connect(f"wss://{gateway.address}/ws", additional_headers=headers, ssl=trusting) as client,
     ):
         await ask(client, "ping")
         assert (await receive_event(client, "pong"))["event"] == "pong"
@@ -153,21 +113,18 @@ async def test_the_command_makes_lists_and_revokes_keys(nats_url: str, tmp_path:
         facts = next(one for one in map(json.loads, listed.splitlines()) if one["id"] == found["id"])
         assert (facts["name"], facts["owner"], facts["state"]) == ("nightly", "team", "valid")
         assert found["secret"] not in listed
+        asked = {"PINSTREAM_URL": f"wss://{gateway.address}/ws", "PINSTREAM_API_KEY": text}
+        async with httpx2.AsyncClient(verify=trusting, trust_env=False) as rest:
+            told = (await rest.get(f"https://{gateway.address}/v1/webhook-secret", headers=headers)).json()
+        assert await pinstream("webhook-secret", **asked) == (0, f"{told['webhook_secret']}\n", "")
         assert (await pinstream("keys", "revoke", found["id"]))[0] == 0
         with pytest.raises(ConnectionClosed):
             await client.recv()
         assert client.close_code == 4501
+        code, out, err = await pinstream("webhook-secret", **asked)
+        assert (code, out, "a key is needed" in err) == (2, "", True)
     code, _, err = await pinstream("keys", "revoke", "0" * 16)
     assert (code, "no key" in err) == (1, True)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    broker = Broker(tmp_path / "jetstream")
-    broker.store.mkdir()
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 async def test_keys_are_known_and_a_resume_is_borne_while_the_broker_is_away(broker: Broker, tmp_path: Path) -> None:

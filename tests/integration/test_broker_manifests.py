@@ -14,10 +14,14 @@ import pytest
 import yaml
 
 from libs.client.broker import find_server
+from tests.authority import Authority
+from tests.guarded import with_certificates
 from tests.unit.containers.dockerfile import ROOT
-from tests.unit.k8s.rendering import of_kind, overlay, pod, workloads
+from tests.unit.k8s.rendering import OVERLAYS, of_kind, overlay, pod, workloads
 
 VALUES = yaml.safe_load((ROOT / "k8s" / "nats" / "helm-values.yaml").read_text())
+TLS_VALUES = yaml.safe_load((ROOT / "k8s" / "nats" / "helm-values-tls.yaml").read_text())
+MOUNTED = "/etc/nats-certs"  # where the chart has certificates
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +60,30 @@ def accepted(config: Path) -> str:
     return f"nats-server: configuration file {config} is valid"
 
 
-@pytest.mark.parametrize("name", ["local", "production"])
+@pytest.fixture
+def certificates(tmp_path: Path) -> dict[str, dict[str, str]]:
+    """The Secret that people make."""
+    folder = Authority(tmp_path / "authority").folder
+    return {"nats-tls": {file.name: file.read_text() for file in folder.iterdir()}}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
 def test_the_servers_take_the_configuration_that_is_mounted(
-    name: str, secrets: dict[str, dict[str, str]], tmp_path: Path
+    name: str, secrets: dict[str, dict[str, str]], certificates: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
     spec = pod(workloads(overlay(name))["nats"])
     [container] = spec["containers"]
     maps = {found: one["data"] for found, one in of_kind(overlay(name), "ConfigMap").items()}
     [volume] = [volume for volume in spec["volumes"] if volume["name"] == "config"]
     [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "config"]
-    mounted(volume["projected"]["sources"], {**maps, **secrets}, tmp_path)
+    mounted(volume["projected"]["sources"], {**maps, **secrets, **certificates}, tmp_path)
+    with_certificates(tmp_path, tmp_path / "tls")
     file = Path(container["args"][container["args"].index("--config") + 1])
     assert str(file.parent) == mount["mountPath"]
-    environ = {entry["name"]: entry.get("value", "nats-0") for entry in container["env"]}
+    environ = {
+        entry["name"]: entry.get("value", "nats-0").replace("$(NATS_SERVER_NAME)", "nats-0")
+        for entry in container["env"]
+    }
     config = tmp_path / file.name
     assert accepted(config) in taken(config, environ).replace("'", "")
 
@@ -79,9 +94,13 @@ def test_without_the_keys_it_is_refused(secrets: dict[str, dict[str, str]], tmp_
     assert "keys.conf" in taken(tmp_path / "server.conf", {})
 
 
-def test_the_charts_values_give_what_the_servers_take(secrets: dict[str, dict[str, str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_charts_values_give_what_the_servers_take(
+    tls: bool, secrets: dict[str, dict[str, str]], certificates: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
     """As files/config/*.yaml of the chart have it, and its `nats.formatConfig`: JSON, `<< … >>` without the quotes."""
-    config = VALUES["config"]
+    values = _over(VALUES, TLS_VALUES) if tls else VALUES
+    config = values["config"]
     document = {
         "server_name": "<< $POD_NAME >>",
         "port": 4222,
@@ -93,7 +112,9 @@ def test_the_charts_values_give_what_the_servers_take(secrets: dict[str, dict[st
             "no_advertise": config["cluster"]["noAdvertise"],
             "routes": ["nats://nats-0.nats-headless:6222"],
             **config["cluster"]["merge"],
+            **_certificates(config["cluster"], "cluster"),
         },
+        **_certificates(config.get("nats", {}), "nats"),
         "jetstream": {
             "store_dir": config["jetstream"]["fileStore"]["dir"],
             "max_file_store": f"<< {config['jetstream']['fileStore']['maxSize']} >>",
@@ -104,13 +125,49 @@ def test_the_charts_values_give_what_the_servers_take(secrets: dict[str, dict[st
     text = re.sub(r'".*\$include": "(.*)",?', r"include \1;", json.dumps(document, indent=2, sort_keys=True))
     file = tmp_path / "nats-config" / "nats.conf"
     file.parent.mkdir()
-    file.write_text(re.sub(r'"<<\s+(.*)\s+>>"', r"\1", text))
+    text = text.replace(MOUNTED, str(tmp_path / "nats-certs"))
+    file.write_text(re.sub(r'"<<\s+(.*?)\s+>>"', r"\1", text))
+    for protocol in ("nats", "cluster") if tls else ():
+        mounted(
+            [{"secret": {"name": config[protocol]["tls"]["secretName"]}}],
+            certificates,
+            tmp_path / "nats-certs" / protocol,
+        )
     [volume] = [patch["value"] for patch in VALUES["podTemplate"]["patch"]]
     [mount] = [patch["value"] for patch in VALUES["container"]["patch"]]
     assert volume["name"] == mount["name"]
     maps = {"nats-accounts": {"accounts.conf": (ROOT / "deploy" / "nats" / "accounts.conf").read_text()}}
     mounted(volume["projected"]["sources"], {**maps, **secrets}, tmp_path / Path(mount["mountPath"]).name)
-    assert accepted(file) in taken(file, {"POD_NAME": "nats-0"}).replace("'", "")
+    environ = {name: value.replace("$(POD_NAME)", "nats-0") for name, value in values["container"]["env"].items()}
+    assert accepted(file) in taken(file, {"POD_NAME": "nats-0", **environ}).replace("'", "")
+
+
+def _over(below: Any, above: Any) -> Any:
+    """As Helm lays one file of values over another."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return {**below, **{name: _over(below.get(name), value) for name, value in above.items()}}
+
+
+def _certificates(values: dict[str, Any], protocol: str) -> dict[str, Any]:
+    """As files/config/tls.yaml of the chart, with its default folder and names."""
+    if "tls" not in values:
+        return {}
+    files = {"cert_file": f"{MOUNTED}/{protocol}/tls.crt", "key_file": f"{MOUNTED}/{protocol}/tls.key"}
+    return {"tls": {**files, **values["tls"]["merge"]}}
+
+
+def test_by_chart_and_by_plain_manifests_tls_is_the_same() -> None:
+    plain, config = (ROOT / "deploy" / "nats" / "cluster-tls.conf").read_text(), TLS_VALUES["config"]
+    env = {
+        entry["name"]: entry.get("value")
+        for entry in pod(workloads(overlay("production-tls"))["nats"])["containers"][0]["env"]
+    }
+    assert config["nats"]["tls"]["merge"]["verify"] is (env["NATS_TLS_VERIFY"] == "true")
+    assert config["cluster"]["tls"]["merge"]["verify"] is True
+    assert "verify: true" in plain
+    advertised = TLS_VALUES["container"]["env"]["NATS_CLUSTER_ADVERTISE"]
+    assert advertised.replace("POD_NAME", "NATS_SERVER_NAME") == env["NATS_CLUSTER_ADVERTISE"]
 
 
 def test_the_chart_is_asked_for_what_the_plain_manifests_have() -> None:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator
 from contextlib import aclosing, suppress
-from pathlib import Path
-
-import pytest
 
 from libs.client.broker import Broker
 from libs.common import subjects
@@ -22,15 +18,6 @@ from libs.common.session_log import session_log
 from libs.common.settings import Settings
 from libs.common.streams import StreamSettings, set_up
 from tests.wait import wait_until
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    broker = Broker(tmp_path / "jetstream")
-    broker.store.mkdir()
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 async def test_nothing_is_lost_or_repeated_when_the_broker_is_killed_again_and_again(broker: Broker) -> None:

@@ -8,41 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from structlog.testing import capture_logs
 
 from libs.client.broker import Broker
 from libs.common.bus import Bus, connect
 from libs.common.errors import BadSetting, StartFailed
 from libs.common.settings import Settings, from_environment
-from tests.guarded import guarded_broker, key
+from tests.authority import Authority
+from tests.guarded import guarded_broker, key, with_certificates
 from tests.wait import wait_until
-
-MOUNTED = "/etc/nats/tls"  # where the committed file expects certificates
-
-
-class Authority:
-    """A certificate authority and what it issues, as files in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        self.ca = trustme.CA()
-        self.ca.cert_pem.write_to_path(folder / "ca.crt")
-        self.issue("tls")
-
-    def issue(self, name: str) -> tuple[str, str]:
-        """The files of a certificate for this machine and its key."""
-        issued = self.ca.issue_cert("127.0.0.1", "localhost")
-        certificate, secret = self.folder / f"{name}.crt", self.folder / f"{name}.key"
-        certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
-        issued.private_key_pem.write_to_path(secret)
-        return str(certificate), str(secret)
-
-    @property
-    def ca_file(self) -> str:
-        """What others check it by."""
-        return str(self.folder / "ca.crt")
 
 
 @pytest.fixture
@@ -57,10 +31,7 @@ def other(tmp_path: Path) -> Authority:
 
 def tls_broker(tmp_path: Path, *, verify: bool) -> Broker:
     broker = guarded_broker(tmp_path, file="server-tls.conf")
-    file = broker.store / "server-tls.conf"
-    text = file.read_text()
-    assert text.count(MOUNTED) == 3
-    file.write_text(text.replace(MOUNTED, str(tmp_path / "tls")))
+    with_certificates(broker.store, tmp_path / "tls")
     broker.environ = {"NATS_TLS_VERIFY": "true" if verify else "false"}
     return broker
 

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 
 import psutil
 import pytest
@@ -17,7 +17,7 @@ from services.crawler.reading import read
 from tests.fake_pinterest.running import RunningSite, running_site
 from tests.integration.crawled import Crawl, Strategy, assert_all_found, request, settings
 
-SURVIVED_S = 90  # 20 s for the request without an answer, 20 s for the question whether it has any, another start
+SURVIVED_S = 120  # 20 s for the request without an answer, 20 s for the question whether it has any, other starts
 GIVEN_UP_S = 150  # that twice
 
 
@@ -52,10 +52,8 @@ def driver(process: psutil.Process) -> bool:
     return "node" in process.name()
 
 
-@pytest.mark.parametrize(("strategy", "what"), [("feed", of_chromium), ("page", of_chromium), ("feed", driver)])
-async def test_a_browser_that_stands_still_is_replaced_once(
-    site: RunningSite, strategy: Strategy, what: Callable[[psutil.Process], bool]
-) -> None:
+async def survives(site: RunningSite, strategy: Strategy, what: Callable[[psutil.Process], bool]) -> None:
+    """A crawl, one of whose processes is stopped after its first page, finds all by another browser."""
     query = f"glaze pins:220 seed:frozen-{strategy}"
     started, got, frozen = time.monotonic(), Crawl(), False
     async with Browser(settings(site, strategy, warm_contexts=0)) as browser:
@@ -70,7 +68,8 @@ async def test_a_browser_that_stands_still_is_replaced_once(
     assert [told for told in got.reports if told[1] and "started again" in told[1]]
 
 
-async def test_a_browser_that_never_opens_a_page_ends_the_crawl_as_failed(site: RunningSite) -> None:
+async def ends_as_failed(site: RunningSite) -> None:
+    """A crawl, each of whose browsers is stopped as it starts, is given up."""
     started = time.monotonic()
     async with Browser(settings(site, "feed", warm_contexts=0)) as browser:
         freeze(browser, of_chromium)
@@ -84,3 +83,21 @@ async def test_a_browser_that_never_opens_a_page_ends_the_crawl_as_failed(site: 
         got = crawling.result()
     assert got.failed is not None and got.failed.reason is Reason.BROWSER_FAILED
     assert time.monotonic() - started < GIVEN_UP_S
+
+
+async def test_a_browser_that_stands_still_is_replaced_once_and_one_that_never_serves_given_up(
+    site: RunningSite,
+) -> None:
+    """Side by side, since they wait for most of the time."""
+    async with asyncio.TaskGroup() as crawls:
+        crawls.create_task(survives(site, "feed", of_chromium))
+        crawls.create_task(survives(site, "page", of_chromium))
+        crawls.create_task(survives(site, "feed", driver))
+        crawls.create_task(ends_as_failed(site))
+
+
+async def test_browsers_that_start_at_once_have_each_their_own_driver(site: RunningSite) -> None:
+    async with AsyncExitStack() as running:
+        starts = [running.enter_async_context(Browser(settings(site, "feed", warm_contexts=0))) for _ in range(3)]
+        found = [browser._chromium._process for browser in await asyncio.gather(*starts) if browser._chromium]
+        assert None not in found and len(set(found)) == 3

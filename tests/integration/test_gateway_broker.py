@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -34,15 +33,6 @@ from tests.integration.gateway_process import (
 from tests.integration.rest_gateway import WANTED, begin, problem
 from tests.tcp_proxy import TcpProxy
 from tests.wait import POLL_S
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    broker = Broker(tmp_path / "jetstream")
-    broker.store.mkdir()
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 async def test_a_sequence_that_has_expired_is_a_clear_error(broker: Broker, tmp_path: Path) -> None:

@@ -144,6 +144,18 @@ async def test_ones_own_sessions_are_listed_in_pages(gateway: RestGateway, sessi
         assert [one["session_id"] for one in (await other.get("/v1/sessions")).json()["sessions"]] == [theirs]
 
 
+async def test_a_list_says_how_many_videos_each_has_so_far(gateway: RestGateway, log: SessionLog, session: str) -> None:
+    async with http_client(gateway, f"ann-{session}") as client:
+        begun = [await begin(client) for _ in range(3)]
+        for n, one in enumerate(begun):
+            for video in range(n):
+                await give(log, one, video)
+        await finish(log, begun[2], 2)
+        listed = (await client.get("/v1/sessions")).json()["sessions"]
+        alone = [(await client.get(f"/v1/sessions/{one}")).json().get("found", 0) for one in begun]
+    assert [one.get("found", 0) for one in listed] == alone == [0, 1, 2]
+
+
 async def test_a_list_leaves_out_what_is_gone(gateway: RestGateway, log: SessionLog, session: str) -> None:
     async with http_client(gateway, f"ann-{session}") as client:
         gone, kept = await begin(client), await begin(client)

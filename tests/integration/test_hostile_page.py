@@ -16,7 +16,7 @@ from services.crawler.browser import Browser
 from services.crawler.launch import Allowed, egress
 from services.crawler.listing import of_search
 from services.crawler.settings import CrawlerSettings
-from services.crawler.tab import Tab
+from services.crawler.tab import ANSWERS_S, Tab
 from tests.fake_pinterest.running import RunningSite, running_site
 from tests.integration.crawled import Crawl, assert_all_found
 from tests.integration.trap import Trap, trap
@@ -51,7 +51,8 @@ async def visit(tab: Tab, snare: Trap) -> dict[str, Any]:
     tried: dict[str, Any] = {}
 
     async def done() -> bool:
-        tried.update(await tab.page.evaluate("window.tried ?? {}"))
+        async with asyncio.timeout(ANSWERS_S):
+            tried.update(await tab.page.evaluate("window.tried ?? {}"))
         return bool(tried.get("done"))
 
     await wait_for(done, "the page has tried everything", timeout_s=90)
@@ -65,7 +66,7 @@ async def test_no_way_out_of_the_browser_leads_anywhere(
 ) -> None:
     downloads: list[Download] = []
     connects = await _connects(site)
-    async with Browser(told(site, proxied=proxied)) as browser, browser.lease() as tab:
+    async with asyncio.timeout(160), Browser(told(site, proxied=proxied)) as browser, browser.lease() as tab:
         tab.page.on("download", lambda download: downloads.append(download))  # noqa: PLW0108 - it marks its handlers
         if not intercepted:
             await tab.context.unroute_all()  # the browser must hold by itself
@@ -74,8 +75,8 @@ async def test_no_way_out_of_the_browser_leads_anywhere(
         assert "peer" in tried["workers"] and "service" not in tried["workers"]
         assert not tab.context.service_workers
         await wait_until(lambda: tab.context.pages == [tab.page], "every popup is closed")
-        for download in downloads:
-            assert await download.failure() is not None
+        async with asyncio.timeout(ANSWERS_S):
+            assert None not in [await download.failure() for download in downloads]
         assert tab.page.url.startswith(f"{browser.settings.site}/search/")
     assert snare.caught == []
     assert {host for host in await _connects(site) if "pin" not in host} <= connects.keys()

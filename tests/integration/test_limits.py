@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -14,11 +15,16 @@ from websockets.exceptions import ConnectionClosed
 
 from libs.client.client import Client
 from libs.common import keys, subjects
-from libs.common.bus import Bus
+from libs.common.bus import Bus, connect
+from libs.common.frames import InitiateParameters
 from libs.common.messages import AtPlace, CancelRecord, CrawledRecord, Crowd, ProgressRecord, Reason, encode
-from libs.common.session_log import SessionLog
+from libs.common.session_log import SessionLog, session_log
+from libs.common.settings import Settings
+from services.gateway.callers import Caller
 from services.gateway.census import census
+from services.gateway.limits import Limited
 from services.gateway.places import places
+from services.gateway.sessions import Begun
 from tests.integration.access import GuardedGateway, ask, guarded
 from tests.wait import wait_until
 
@@ -72,6 +78,16 @@ async def both(log: SessionLog, stack: AsyncExitStack, **settings: Any) -> tuple
     return one, await stack.enter_async_context(guarded(log, **{**PROXY, **settings}))
 
 
+async def apart(nats_url: str, stack: AsyncExitStack, **settings: Any) -> list[GuardedGateway]:
+    """Two that have nothing in common but the broker."""
+    gateways = []
+    for _ in range(2):
+        bus = await stack.enter_async_context(connect(Settings(nats_url=nats_url), "test"))
+        log = await stack.enter_async_context(session_log(bus))
+        gateways.append(await stack.enter_async_context(guarded(log, **{**PROXY, **settings})))
+    return gateways
+
+
 async def test_sessions_of_a_key_are_counted_over_all_gateways_and_end_with_their_crawl(log: SessionLog) -> None:
     async with AsyncExitStack() as stack:
         one, two = await both(log, stack, sessions_per_key=3)
@@ -100,21 +116,63 @@ def owner(gateway: GuardedGateway, text: str) -> str:
     return f"key:{key.owner}"
 
 
-async def test_of_many_that_ask_at_once_at_two_gateways_no_more_than_the_limit_begin(log: SessionLog) -> None:
+@pytest.mark.parametrize("limit", ["sessions_per_address", "sessions_per_key", "sessions_most"])
+async def test_of_many_that_ask_at_once_at_two_gateways_as_many_as_the_limit_begin(
+    nats_url: str, log: SessionLog, limit: str
+) -> None:
     async with AsyncExitStack() as stack:
-        gateways = await both(log, stack, sessions_per_address=4)
+        gateways = await apart(nats_url, stack, **{limit: 4})
+        key = (await keys.create(log.bus, "test")).text if limit == "sessions_per_key" else None
+        await wait_until(lambda: all(one.access.keyring.key(key or "") for one in gateways) or not key, "both know it")
         clients = [
-            await stack.enter_async_context(gateway.client(headers=of("203.0.113.7")))
+            await stack.enter_async_context(gateway.client(key, headers=of(f"203.0.113.{7 + (key is not None) * n}")))
             for gateway in gateways
-            for _ in range(6)
+            for n in range(12)
         ]
         answers = await asyncio.gather(*map(initiate, clients))
-        begun = [frame for frame in answers if frame["event"] == "accepted"]
-        assert 1 <= len(begun) <= 4
+        assert len([frame for frame in answers if frame["event"] == "accepted"]) == 4
         refused = [frame for frame in answers if frame["event"] == "error"]
         assert {frame["code"] for frame in refused} == {"too_many_sessions"}
-        elsewhere = await stack.enter_async_context(gateways[0].client(headers=of("203.0.113.8")))
-        assert (await initiate(elsewhere))["event"] == "accepted"
+        if limit != "sessions_most":
+            elsewhere = await stack.enter_async_context(gateways[0].client(headers=of("203.0.113.99")))
+            assert (await initiate(elsewhere))["event"] == "accepted"
+
+
+async def test_of_many_with_keys_of_their_own_those_refused_keep_no_place(log: SessionLog) -> None:
+    async with guarded(log, **{**PROXY, "sessions_per_address": 4}) as gateway:
+        somebody = Caller(place="somewhere")
+
+        async def begin(_: int) -> Begun | Limited:
+            """By what all ways in call: over HTTP too few of them would come at the same moment."""
+            try:
+                pots = InitiateParameters(search_query="pots")
+                return await gateway.rest.sessions.begin(pots, caller=somebody, keyed=secrets.token_hex(16))
+            except Limited as error:
+                return error
+
+        answers = await asyncio.gather(*map(begin, range(64)))
+        begun = [answer.session for answer in answers if isinstance(answer, Begun)]
+        assert len(begun) == 4
+        for session in begun:
+            await log.create(session, subjects.CRAWLED, CrawledRecord(reason=Reason.LIMIT, items=0))
+        census = gateway.security.limits.census
+        await wait_until(lambda: census.count(place="somewhere") == 0, "none is under way")
+        answers = await asyncio.gather(*map(begin, range(4)))
+        assert [type(answer) for answer in answers] == [Begun] * 4
+
+
+async def test_what_cannot_be_counted_is_not_begun(
+    nats_url: str, log: SessionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.gateway.census.SEEN_S", 0.1)
+    async with connect(Settings(nats_url=nats_url), "test") as bus, census(log) as counted:
+        deaf = SessionLog(bus)  # its tail does not run
+        await deaf.tail.start()
+        async with guarded(deaf, **PROXY) as gateway, gateway.client() as client:
+            refused = await initiate(client)
+        assert (refused["code"], refused["retry_after_s"] > 0) == ("unavailable", True)
+        await counted.seen(await log.last_sequence())
+        assert counted.count() == 0
 
 
 async def test_the_count_outlives_the_gateway_that_began_the_sessions(log: SessionLog) -> None:
@@ -200,6 +258,34 @@ async def test_connections_of_an_address_are_counted_over_all_gateways(log: Sess
         await wait_until(lambda: two.security.crowd.count(place) == 1, "the other gateway knows that it has left")
         async with two.client(headers=of(address)) as third:
             assert (await ask(third, "ping"))["event"] == "pong"
+
+
+async def test_of_many_that_connect_at_once_each_gateway_lets_in_as_many_as_the_limit_at_most(
+    nats_url: str, log: SessionLog
+) -> None:
+    async with AsyncExitStack() as stack:
+        gateways = await apart(nats_url, stack, connections_per_address=3)
+        address = "198.51.100.4"
+        places = {gateway.security.places.name(address) for gateway in gateways}
+        clients = await asyncio.gather(
+            *(stack.enter_async_context(gateway.client(headers=of(address))) for gateway in gateways for _ in range(10))
+        )
+        answers = await asyncio.gather(*map(said_to, clients))
+        let_in = [sum(answers[:10]), sum(answers[10:])]
+        print(f"let in: {let_in}")
+        assert max(let_in) == 3
+        (place,) = places
+        await wait_until(lambda: all(one.security.crowd.count(place) == sum(let_in) for one in gateways), "all know")
+        async with gateways[0].client(headers=of(address)) as one_more:
+            assert await close_code(one_more) == 4029
+
+
+async def said_to(client: ClientConnection) -> bool:
+    """Whether a client was let in."""
+    try:
+        return bool((await ask(client, "ping"))["event"] == "pong")
+    except ConnectionClosed:
+        return False
 
 
 async def test_connections_of_a_gateway_that_is_gone_are_forgotten(bus: Bus, log: SessionLog) -> None:

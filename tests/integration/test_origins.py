@@ -33,6 +33,9 @@ async def outcome(gateway: GuardedGateway, **headers: str) -> str | int | None:
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "https://app.example.evil"])
 async def test_pages_of_other_origins_are_refused(gateway: GuardedGateway, origin: str) -> None:
     assert await outcome(gateway, Origin=origin) == 4503
+    async with connect(f"ws://{gateway.address}/.ws?v=5&ns=x", additional_headers={"Origin": origin}) as client:
+        await client.wait_closed()
+        assert client.close_code == 4503
     assert (await gateway.post("/v1/tickets", origin=origin)).status_code == 403
 
 

@@ -76,9 +76,22 @@ PUBLISHED = {
     "anything.else": set(),
 }
 # what may be asked of JetStream about a stream, and who may ask which
-EVERYBODY = set(USERS)
 OF_STREAMS = {
-    "STREAM.INFO": dict.fromkeys(STREAMS, EVERYBODY),
+    "STREAM.INFO": {
+        subjects.SEARCHES: {"streams", "gateway", "crawler"},
+        subjects.RAW: {"streams", "gateway", "crawler", "transformer", "dedup"},
+        subjects.DIRECT: {"streams", "gateway", "transformer", "dedup"},
+        subjects.QUARANTINE: {"streams", "gateway", "crawler", "transformer", "dedup"},
+        subjects.DEAD_LETTERS: {"streams", "gateway", "crawler", "transformer", "dedup"},
+        subjects.RESULTS: {"streams", "gateway", "crawler", "dedup"},
+        subjects.PACE: {"streams", "gateway", "crawler", "transformer"},
+        subjects.SEEN: {"streams", "gateway", "dedup"},
+        subjects.ACCESS: {"streams", "gateway"},
+        subjects.TICKETS: {"streams", "gateway"},
+        subjects.LIMITS: {"streams", "gateway"},
+        subjects.WEBHOOKS: {"streams", "gateway"},
+        subjects.CALLBACKS: {"streams", "gateway"},
+    },
     "STREAM.CREATE": {stream: {"streams"} for stream in STREAMS},
     "STREAM.UPDATE": {stream: {"streams"} for stream in STREAMS},
     "STREAM.DELETE": {},
@@ -110,7 +123,6 @@ OF_STREAMS = {
         subjects.DIRECT: {"gateway"},
         subjects.QUARANTINE: {"gateway"},
         subjects.ACCESS: {"gateway"},
-        subjects.WEBHOOKS: {"gateway"},
     },
     "STREAM.MSG.DELETE": {
         subjects.SEARCHES: {"gateway"},

@@ -18,6 +18,8 @@ from tests.fake_pinterest.running import running_site
 from tests.integration.fault_matrix import PLACES, Cell, Result, run_all
 from tests.integration.site_faults import COMPLETE, PROMISES, as_markdown
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for all crawls: 150 s on a free machine
+
 DOC = Path(__file__).parents[2] / "docs" / "crawling.md"
 HANGS_S = 400
 UNDISTURBED_S = {"feed": 2.0, "page": 6.0, "auto": 2.0}  # on a free machine, as many side by side as here

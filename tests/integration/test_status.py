@@ -237,7 +237,8 @@ async def test_what_waits_is_counted_with_the_age_of_the_oldest(bus: Bus, sessio
         found = next(one for one in depths.queues if one.consumer == subjects.SUSPECTS_OF[subjects.TRANSFORMER])
         return found.pending + found.in_flight, found.oldest_s
 
-    before, _ = await waiting()
+    before, oldest_before_s = await waiting()
+    assert (oldest_before_s is None) == (before == 0)
     where = [subjects.suspect(subjects.TRANSFORMER, subjects.raw(session, f"{n}-0")) for n in range(3)]
     for one in where:
         await bus.publish(one, b"{}", create=True)

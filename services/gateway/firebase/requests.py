@@ -22,6 +22,7 @@ from services.gateway.firebase.tree import PermissionDenied, node
 from services.gateway.idempotency import KeyEnding, KeyReused, session_derived
 from services.gateway.limits import Limited
 from services.gateway.operations import InvalidOperation, parse_operation
+from services.gateway.problems import COME_BACK_S, ELSEWHERE_S
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage, trouble_of
@@ -38,6 +39,10 @@ class RequestRefused(PinstreamError):
 
 class Unavailable(PinstreamError):
     """Nothing can be begun now; try again."""
+
+    def __init__(self, message: str | None = None, retry_after_s: float = COME_BACK_S) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Requests:
@@ -57,7 +62,7 @@ class Requests:
             raise PermissionDenied
         wanted = self._wanted(value)
         if self.draining:
-            raise Unavailable("this gateway is about to stop; try again")
+            raise Unavailable("this gateway is about to stop; try again", ELSEWHERE_S)
         session = session_of(caller, push_id)
         try:
             await self.sessions.begin(wanted.parameters, caller=caller, keyed=session)
@@ -67,7 +72,7 @@ class Requests:
         except KeyEnding as error:
             raise PermissionDenied("the session of this request is no longer kept; push a new one") from error
         except Limited as error:
-            raise Unavailable(f"{error}; try again in {error.retry_after_s:g} s") from error
+            raise Unavailable(f"{error}; try again in {error.retry_after_s:g} s", error.retry_after_s) from error
         except (BrokerUnavailable, PublishRefused) as error:
             connected = self.sessions.session_log.bus.connected
             raise Unavailable(f"{self.storage.trouble or trouble_of(error, connected=connected)}; try again") from error

@@ -19,6 +19,7 @@ from services.gateway.firebase.query import ALL, QueryRefused, query_in
 from services.gateway.firebase.requests import RequestRefused, Requests, Unavailable, new_push_id
 from services.gateway.firebase.tree import REQUESTS, PermissionDenied, dig, path_of, place_of
 from services.gateway.firebase.watch import Watch
+from services.gateway.problems import retry_after
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 
@@ -63,7 +64,8 @@ class Rest:
                     await self._identify(request, identity)
                     app = await self._answer(request, identity)
                 except tuple(STATUS) as error:
-                    app = _json({"error": str(error)}, request, STATUS[type(error)])
+                    later = retry_after(error.retry_after_s) if isinstance(error, Unavailable) else {}
+                    app = _json({"error": str(error)}, request, STATUS[type(error)], later)
                 await app(scope, receive, send)
 
         return answer

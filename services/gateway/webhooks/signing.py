@@ -13,9 +13,8 @@ from hashlib import sha256
 
 from libs.common import subjects
 from libs.common.bus import Bus
+from libs.common.webhook_key import KEY_BYTES
 from services.gateway.places import shared_salt
-
-KEY_BYTES = 32
 
 
 class Secrets:
@@ -40,5 +39,8 @@ class Secrets:
 
 
 async def secrets_of(bus: Bus, keys: Sequence[str]) -> Secrets:
-    """By `keys`, or where there are none by the one that gateways share through the broker."""
-    return Secrets([key.encode() for key in keys or (await shared_salt(bus, subjects.WEBHOOK_KEY, KEY_BYTES),)])
+    """By `keys`, or where there are none by those that gateways share through the broker, see `webhook_key`."""
+    if not keys:
+        shared = await shared_salt(bus, subjects.WEBHOOK_KEY, KEY_BYTES)
+        keys = (shared.value, *shared.before)
+    return Secrets([key.encode() for key in keys])

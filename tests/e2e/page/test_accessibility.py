@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.resources import files
-from typing import Any
+from itertools import cycle
+from typing import Literal
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from libs.common import subjects
 from libs.common.messages import Kind, ProgressRecord, Reason
@@ -20,37 +22,43 @@ RUN = """async () => {
     const { violations } = await axe.run(document, { resultTypes: ["violations"] });
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
 }"""
-LOOKS: list[dict[str, Any]] = [
-    {"width": 1280, "height": 800, "scheme": "light"},
-    {"width": 390, "height": 844, "scheme": "dark"},
-]
+Look = tuple[ViewportSize, Literal["light", "dark"]]
+
+WIDE: ViewportSize = {"width": 1280, "height": 800}
+NARROW: ViewportSize = {"width": 390, "height": 844}
+# each state is looked at in both schemes and both widths; which goes with which changes from one to the next
+LOOKS: tuple[tuple[Look, ...], ...] = (
+    ((WIDE, "light"), (NARROW, "dark")),
+    ((NARROW, "light"), (WIDE, "dark")),
+)
 
 
-async def without_violation(page: Page) -> None:
-    """In each of LOOKS."""
-    for look in LOOKS:
-        await page.set_viewport_size({"width": look["width"], "height": look["height"]})
-        await page.emulate_media(color_scheme=look["scheme"], reduced_motion="reduce")
-        assert await page.evaluate(RUN) == [], look
+async def without_violation(page: Page, looks: Iterator[tuple[Look, ...]]) -> None:
+    """In two looks."""
+    for size, scheme in next(looks):
+        await page.set_viewport_size(size)
+        await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        assert await page.evaluate(RUN) == [], (size, scheme)
 
 
 async def test_axe_finds_no_violation(browser: Browser, gateway: Gateway, log: SessionLog, media: str) -> None:
+    looks = cycle(LOOKS)
     async with opened(browser, gateway.url, faults_expected=True) as page:
         await page.evaluate(AXE)
-        await without_violation(page)
+        await without_violation(page, looks)
 
         await page.locator("#filters summary").click()
         await page.get_by_label("Only what is new").check()
         await page.get_by_role("button", name="Search", exact=True).click()
         await expect(page.locator("#scope-error")).not_to_be_empty()
-        await without_violation(page)
+        await without_violation(page, looks)
         await page.get_by_role("button", name="Reset").click()
         await page.locator("#filters summary").click()
 
         session = await searched(page, "seen by all")
         await log.put(session, subjects.PROGRESS, ProgressRecord(state="crawling", pages=2))
         await expect(page.locator("#state")).to_contain_text("Crawling")
-        await without_violation(page)
+        await without_violation(page, looks)
         videos = [
             clip(media, 1),
             clip(media, 2, kind=Kind.EMBED, url="https://www.youtube.com/embed/x", verified=False),
@@ -61,16 +69,16 @@ async def test_axe_finds_no_violation(browser: Browser, gateway: Gateway, log: S
         await expect(cards(page).nth(2).locator(".remark")).to_be_visible()
         await cards(page).first.get_by_role("button", name="Play").click()
         await expect(cards(page).first.locator("video")).to_be_visible()
-        await without_violation(page)
+        await without_violation(page, looks)
         await cards(page).nth(1).get_by_role("button", name="Details").click()
-        await without_violation(page)
+        await without_violation(page, looks)
         await page.keyboard.press("Escape")
         await crawled(log, session, Reason.LIMIT, 3)
         await expect(page.locator("#status")).to_have_attribute("data-phase", "done")
         failed = await searched(page, "seen by none")
         await crawled(log, failed, Reason.BLOCKED, 0)
         await expect(page.locator("#notice")).to_be_visible()
-        await without_violation(page)
+        await without_violation(page, looks)
 
         await page.evaluate("() => { document.getElementById('key').hidden = false; }")
-        await without_violation(page)
+        await without_violation(page, looks)

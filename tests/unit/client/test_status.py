@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from libs.client.status import addresses, down, verdict, view
+from libs.client.gateways import addresses
+from libs.client.status import PATH, down, verdict, view
 
 NOW = "2026-01-31T12:00:00.000+00:00"
 
@@ -50,13 +51,13 @@ def shown(found: dict[str, Any], width: int) -> str:
     ],
 )
 def test_a_gateway_is_asked_where_its_websocket_is(urls: str, found: list[str]) -> None:
-    assert addresses(urls) == found
+    assert addresses(urls, PATH) == found
 
 
 @pytest.mark.parametrize("urls", ["", "localhost:8080", "ftp://a.example/ws"])
 def test_what_is_no_address_is_refused(urls: str) -> None:
     with pytest.raises(ValueError):
-        addresses(urls)
+        addresses(urls, PATH)
 
 
 def test_all_is_well_where_each_service_has_a_replica_that_is_ready() -> None:

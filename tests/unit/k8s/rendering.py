@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.manifests import K8S, Object, rendered
 
-OVERLAYS = ("local", "production")
+OVERLAYS = ("local", "production", "production-tls")
 SERVICES = ("gateway", "crawler", "transformer", "dedup")
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+import textwrap
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
-from tests.unit.containers.dockerfile import images
+from tests.unit.containers.dockerfile import ROOT, images
 from tests.unit.k8s.rendering import OVERLAYS, SERVICES, environ, of_kind, overlay, pod, workloads
 
+BROKER_TLS = "nats-tls"
 NAMED = "app.kubernetes.io/name"
 PRIVATE = [
     *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),
@@ -91,6 +96,43 @@ def test_a_service_reaches_the_broker_and_the_broker_lets_it_in(name: str, workl
         for name in peer["podSelector"]["matchExpressions"][0]["values"]
     }
     assert names == {*SERVICES, "streams"}
+
+
+def test_a_service_checks_the_broker_by_an_authority_of_which_it_sees_no_key() -> None:
+    objects = overlay("production-tls")
+    for workload in (*SERVICES, "streams"):
+        file = Path(environ(objects, workload)["NATS_CA_FILE"])
+        assert environ(objects, workload)["NATS_URL"] == "tls://nats:4222"
+        spec = pod(workloads(objects)[workload])
+        [volume] = [volume for volume in spec["volumes"] if volume.get("secret", {}).get("secretName") == BROKER_TLS]
+        assert volume["secret"]["items"] == [{"key": "ca.crt", "path": file.name}]
+        mounts = {mount["mountPath"]: mount["name"] for mount in spec["containers"][0]["volumeMounts"]}
+        assert mounts[str(file.parent)] == volume["name"]
+    for workload in (*SERVICES, "streams"):
+        assert BROKER_TLS not in str(pod(workloads(overlay("production"))[workload]))
+
+
+def test_the_brokers_certificate_has_every_name_that_it_is_reached_by() -> None:
+    objects = overlay("production-tls")
+    broker = workloads(objects)["nats"]
+    advertised = environ(objects, "nats")["NATS_CLUSTER_ADVERTISE"]
+    reached = {str(urlsplit(environ(objects, service)["NATS_URL"]).hostname) for service in SERVICES}
+    for number in range(broker["spec"]["replicas"]):
+        name = f"{broker['metadata']['name']}-{number}"
+        address = advertised.replace("$(NATS_SERVER_NAME)", name)
+        assert address == f"{name}.{broker['spec']['serviceName']}:6222"  # as test_secrets.py has the routes
+        reached.add(address.removesuffix(":6222"))
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    [named] = [set(re.findall(r"DNS:([^,\\\s]+)", line)) for line in text.splitlines() if "subjectAltName=" in line]
+    [block] = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "kind: Certificate" in block]
+    [leaf] = [
+        one["spec"]
+        for one in yaml.safe_load_all(textwrap.dedent(block))
+        if one["kind"] == "Certificate" and not one["spec"].get("isCA")
+    ]
+    assert named == set(leaf["dnsNames"]) == reached
+    assert leaf["secretName"] == BROKER_TLS
+    assert {"server auth", "client auth"} <= set(leaf["usages"])
 
 
 @every_overlay

@@ -134,7 +134,7 @@ def test_an_image_is_one_that_is_built_here_of_a_version_that_is_named(name: str
         assert (image, tag) == (f"pinstream/{target}", version)
     else:  # as .github/workflows/release.yml names them
         assert (image, tag) == (f"ghcr.io/example/pinstream-{target}", f"v{version}")
-    assert container["imagePullPolicy"] == ("Always" if name == "production" else container["imagePullPolicy"])
+    assert container["imagePullPolicy"] == ("Always" if name != "local" else container["imagePullPolicy"])
 
 
 def _environ(name: str, workload: str, folder: Path) -> dict[str, str]:
