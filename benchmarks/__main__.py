@@ -37,7 +37,6 @@ BENCHES = {
     "cost": Bench("bench_cost"),
     "verification": Bench("bench_verification", (), ("--save=latest",), ("--seconds=5", "--scenarios=steady")),
     "admission": Bench("bench_admission", (), ("--save=admission",), ("--searches=100",)),
-
     "scaling": Bench("bench_scaling"),
     "capacity-plan": Bench("simulate_capacity", (), ("--save",), ("--check",)),
     "gateway-load": Bench(
