@@ -66,10 +66,11 @@ def test_one_process_of_one_core_does_as_much_as_its_work_allows() -> None:
 
 def test_all_share_the_cores_of_a_machine() -> None:
     load = Load(searches=8, items=50, known=True, cores=2, videos=1.0, replicas=4)
+    costs = msgspec.structs.replace(COSTS, hear=0.3)
     all_ms = COSTS.emit + COSTS.broker_item + COSTS.resolve_known + COSTS.settle + COSTS.frame + COSTS.client
-    all_ms += COSTS.hear * (3 + 4) + COSTS.broker_hear * 8
+    all_ms += costs.hear * (3 + 4) + COSTS.broker_hear * 8
     sessions_ms = 8 * (COSTS.broker_session + COSTS.gateway_session + COSTS.dedup_session)
-    found = predict(COSTS, load)
+    found = predict(costs, load)
     assert 400 / found.throughput == pytest.approx((400 * all_ms + sessions_ms) / 2000, rel=0.1)
 
 
@@ -180,15 +181,15 @@ def test_each_curve_has_its_figures_its_plot_and_its_place(name: str) -> None:
 
 
 def test_ratios_are_to_the_first_point() -> None:
-    few, many = Point(x=1, label="1 replica"), Point(x=2, label="2 replicas")
-    for point, rate in ((few, 100.0), (many, 150.0)):
+    points = [Point(x=1, label="1 replica"), Point(x=2, label="2 replicas"), Point(x=4, label="4 replicas")]
+    for point, rate in zip(points, (100.0, 150.0, 200.0), strict=True):
         point.begins()
         for n in (0, 2, 1):
             point.add("throughput", "items/s", rate + n)
-    found = Curve(name="x", title="X", grows="replicas", points=[few, many]).results("x")
+    found = Curve(name="x", title="X", grows="replicas", points=points).results("x")
     at = line(found, "throughput")
-    assert (at.at, at.median, at.least, at.most) == ([1, 2], [101, 151], [100, 150], [102, 152])
-    assert found.figures[1].ratio == pytest.approx(151 / 101, rel=1e-3)
+    assert (at.at, at.median, at.least, at.most) == ([1, 2, 4], [101, 151, 201], [100, 150, 200], [102, 152, 202])
+    assert [one.ratio for one in found.figures[1:]] == [pytest.approx(rate / 101, rel=1e-3) for rate in (151, 201)]
 
 
 def test_a_run_is_cut_into_ten_rates() -> None:
