@@ -23,7 +23,7 @@ from benchmarks.peers.contenders import Command, Driver, by_command, gallery_dl,
 from benchmarks.peers.environment import programs, versions
 from benchmarks.peers.tables import AS_THEY_COME, AT_ONE_PACE, aims, fault_figures, fault_totals, figures_of
 from benchmarks.peers.tally import POLITE, STANDING, WARM, Corpus, Tally, board_corpus, search_corpus
-from benchmarks.results import Figure, kept, results, save
+from benchmarks.results import RESULTS, Figure, kept, results, save
 from libs.client.local import LocalStack
 from tests.fake_pinterest import running_site
 
@@ -115,6 +115,19 @@ async def boards(runs: int, pins: int) -> Tally:
     return tally
 
 
+async def all_faults(contenders: list[str], quick: bool) -> None:
+    """Each contender's verdicts are kept when it is through, beside those of the others that were kept before."""
+    chosen = list(faults.MEANINGS)[:2] if quick else list(faults.MEANINGS)
+    async for verdicts in faults.matrix(contenders, chosen, lambda line: typer.echo(line, err=True)):
+        if quick:
+            continue
+        if (RESULTS / "peers-faults.json").exists():
+            before = msgspec.convert(kept("peers-faults").detail, list[faults.Verdict])
+            verdicts += [one for one in before if one.contender != verdicts[0].contender]
+        keep("peers-faults", Part.FAULTS, fault_figures(verdicts), verdicts)
+        keep("peers-fault-totals", Part.FAULTS, fault_totals(verdicts))
+
+
 def keep(name: str, part: Part, figures: list[Figure], detail: object = None) -> None:
     """Saves a table."""
     command = f"python -m benchmarks.bench_peers --part {part}"
@@ -134,15 +147,7 @@ def main(
     runs, pins = (1, 150) if quick else (runs, pins)
     began = time.monotonic()
     if part in (Part.FAULTS, Part.ALL):
-        chosen = list(faults.MEANINGS)[:2] if quick else list(faults.MEANINGS)
-        names = contender or [*faults.CONTENDERS, faults.OURS]
-        verdicts = asyncio.run(faults.matrix(names, chosen, lambda line: typer.echo(line, err=True)))
-        if not quick:
-            if contender:
-                before = msgspec.convert(kept("peers-faults").detail, list[faults.Verdict])
-                verdicts += [one for one in before if one.contender not in contender]
-            keep("peers-faults", Part.FAULTS, fault_figures(verdicts), verdicts)
-            keep("peers-fault-totals", Part.FAULTS, fault_totals(verdicts))
+        asyncio.run(all_faults(contender or [*faults.CONTENDERS, faults.OURS], quick))
     if part in (Part.SEARCH, Part.ALL):
         tally = asyncio.run(searches(runs, pins))
         rows = [OURS, FAST, *LIBRARIES.values(), *SEARCH_COMMANDS]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Set
 from itertools import product
 
 import msgspec
@@ -152,21 +152,21 @@ CONTENDERS: dict[str, tuple[Run, int]] = {  # with how many at once
     "Playwright script": (_driven("playwright", BROWSERS_MOST_MB), 3),
 }
 OURS = "pinstream"
-SYSTEMS = 2
+SYSTEMS = 3
 NAMES = re.compile(r"\S*\d\S*")
 
 
-async def matrix(names: Iterable[str], faults: Iterable[str], say: Callable[[str], None]) -> list[Verdict]:
-    """All cells of those contenders; each has a stand-in of its own, since faults are counted by search."""
+async def matrix(
+    names: Iterable[str], faults: Iterable[str], say: Callable[[str], None]
+) -> AsyncIterator[list[Verdict]]:
+    """The cells of those contenders, as each is through; each has a stand-in of its own, which counts by search."""
     cells = [Cell(UNDISTURBED), *(Cell(fault, times) for fault, times in product(faults, TIMES))]
     small = [name for name in names if name not in ("Playwright script", OURS)]
     big = [name for name in names if name not in small]  # a browser each: one after the other
-    verdicts: list[Verdict] = []
-    for found in await asyncio.gather(*(_of(name, cells, say) for name in small)):
-        verdicts += found
+    for found in asyncio.as_completed([_of(name, cells, say) for name in small]):
+        yield await found
     for name in big:
-        verdicts += await _of(name, cells, say)
-    return verdicts
+        yield await _of(name, cells, say)
 
 
 async def _of(name: str, cells: list[Cell], say: Callable[[str], None]) -> list[Verdict]:
@@ -176,7 +176,7 @@ async def _of(name: str, cells: list[Cell], say: Callable[[str], None]) -> list[
     found: dict[Cell, Finding] = {}
     with running_site(tls=True) as site:
         if name == OURS:
-            await _of_ours(site, queue, found)
+            await _of_ours(site, queue, found, say)
         else:
             work, at_once = CONTENDERS[name]
             await asyncio.gather(*(work(site, queue, found) for _ in range(at_once)))
@@ -212,7 +212,9 @@ def _judged(name: str, found: Finding, undisturbed: Finding, usual: Set[str]) ->
     return verdict(found, undisturbed, usual)
 
 
-async def _of_ours(site: RunningSite, cells: asyncio.Queue[Cell], found: dict[Cell, Finding]) -> None:
+async def _of_ours(
+    site: RunningSite, cells: asyncio.Queue[Cell], found: dict[Cell, Finding], say: Callable[[str], None]
+) -> None:
     """A new system after each cell in which the site refused: all searches share what is known of its refusals."""
 
     async def work() -> None:
@@ -220,7 +222,8 @@ async def _of_ours(site: RunningSite, cells: asyncio.Queue[Cell], found: dict[Ce
             async with LocalStack(ours.options(site, FASTER)) as stack:
                 while not cells.empty():
                     cell = cells.get_nowait()
-                    found[cell] = await ours.search(stack, site, _task(cell))
+                    found[cell] = one = await ours.search(stack, site, _task(cell))
+                    say(f"{OURS}: {cell.fault} {cell.times}: {one.ended or 'whole'} after {one.total_s:.0f} s")
                     if found[cell].ended:
                         break
 
