@@ -73,7 +73,7 @@ async def test_a_stuck_client_costs_little_harms_nobody_is_closed_with_4008_and_
             reading = asyncio.create_task(read_at_once())
             started = time.monotonic()
             sequences = await give_many(log, session, range(many), padding)
-            await wait_until(lambda: CLOSED in gateway.said, "it is closed", timeout_s=SEND_TIMEOUT_S + 10)
+            await wait_until(lambda: CLOSED in gateway.said, "it is closed", timeout_s=SEND_TIMEOUT_S + 60)
             closed_after = time.monotonic() - started
             await reading
         delays.sort()
@@ -116,7 +116,7 @@ async def test_a_hundred_sessions_of_one_stuck_client_cost_little(gateway: Gatew
         async with Peak(gateway) as peak:
             for session in followed:
                 await give_many(log, session, range(each), 30_000)
-            await wait_until(lambda: CLOSED in gateway.said, "it is closed", timeout_s=SEND_TIMEOUT_S + 10)
+            await wait_until(lambda: CLOSED in gateway.said, "it is closed", timeout_s=SEND_TIMEOUT_S + 60)
             _, code = await videos_to_the_close(stuck)
         assert code == 4008
         assert peak.growth < 24 * MB
@@ -143,7 +143,7 @@ async def test_many_sessions_with_the_largest_records_cost_a_stuck_client_no_mor
         async with Peak(gateway) as peak:
             for n in range(3):
                 await asyncio.gather(*(give(log, session, n, padding=900_000) for session in followed))
-            await wait_until(lambda: CLOSED in gateway.said, "it is closed", timeout_s=SEND_TIMEOUT_S + 10)
+            await wait_until(lambda: CLOSED in gateway.said, "it is closed", timeout_s=SEND_TIMEOUT_S + 60)
         assert peak.growth < 32 * MB
         assert (await videos_to_the_close(stuck))[1] == 4008
 
@@ -159,7 +159,7 @@ async def test_the_library_comes_through_whatever_its_caller_takes_for_a_video(
         assert isinstance(accepted, Accepted)
         await give_many(log, accepted.session_id, range(many), 100_000)
         await finish(log, accepted.session_id, many)
-        await wait_until(lambda: CLOSED in gateway.said, "it is closed", timeout_s=SEND_TIMEOUT_S + 10)
+        await wait_until(lambda: CLOSED in gateway.said, "it is closed", timeout_s=SEND_TIMEOUT_S + 60)
         async for frame in frames:
             if isinstance(frame, VideoFrame):
                 found.append(frame.video.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,7 +89,8 @@ async def test_a_contender_that_takes_too_much_memory_is_ended(site: RunningSite
 
 
 async def test_requests_are_those_of_the_run_alone(site: RunningSite, tmp_path: Path) -> None:
-    asked = f'curl -s --cacert "$SSL_CERT_FILE" https://www.pinterest.com/ {FILES[0]} https://pin.it/board >/dev/null'
+    addresses = ("https://www.pinterest.com/", FILES[0], "https://pin.it/board")
+    asked = f"{sys.executable} -c 'import httpx2; " + "; ".join(f'httpx2.get("{url}")' for url in addresses) + "'"
     counts = [await run(tmp_path, site, asked) for _ in range(2)]
     assert [(one.site_requests, one.cdn_requests) for one in counts] == [(2, 1), (2, 1)]
 
