@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Set
 from itertools import product
+from pathlib import Path
 
 import msgspec
 
@@ -19,6 +20,7 @@ from tests.fake_pinterest.expected import expected_of
 from tests.fake_pinterest.feeds import Feed, board_feed, search_feed
 from tests.integration.site_faults import PROMISES
 
+HERE = f"{Path(__file__).parents[2]}/"  # of which nobody else has anything
 PINS, PAGE = 100, 25
 PATIENCE_S = 150.0
 MOST_MB, BROWSERS_MOST_MB = 400.0, 2500.0
@@ -196,7 +198,7 @@ async def _of(name: str, cells: list[Cell], say: Callable[[str], None]) -> list[
             found=len(one.videos.keys() & usual[cell]),
             of=len(usual[cell]),
             seconds=round(one.total_s, 1),
-            said=f"{one.ended} {one.said[-300:]}".strip(),
+            said=f"{one.ended} {one.said.replace(HERE, '')[-300:]}".strip(),
         )
         for cell, one in found.items()
     ]
