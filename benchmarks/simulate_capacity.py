@@ -19,7 +19,7 @@ import msgspec
 import typer
 
 from benchmarks.results import Figure, Results, figure, kept, results, save
-from benchmarks.scaling.costs import CALIBRATED_AT, Costs, costs
+from benchmarks.scaling.costs import CALIBRATED_AT, FEW, Costs, costs
 from benchmarks.scaling.curve import curve, evidence, line
 from benchmarks.scaling.flow import Flow, flow
 from benchmarks.scaling.model import Load, predict
@@ -67,7 +67,7 @@ def loads() -> list[tuple[str, str, int, Load]]:
     ):
         kept_curve = curve(name)
         for x in line(kept_curve, what).at:
-            if (name == "sessions" and x in (1, CALIBRATED_AT)) or (name == "whole" and x <= 2):
+            if (name == "sessions" and x in (1, FEW, CALIBRATED_AT)) or (name == "whole" and x <= 2):
                 continue  # an input, or a search that finds a warm context
             seen = evidence(kept_curve, x)
             load = msgspec.structs.replace(common, others=seen.get("cores others", 0.0))

@@ -6,14 +6,16 @@ import msgspec
 
 from benchmarks.scaling.curve import curve, evidence, line
 
-CALIBRATED_AT = 20  # sessions: what a session costs besides its items is taken from there
+FEW, CALIBRATED_AT = 5, 50  # sessions: what a context and a session cost besides the items is taken from these two
+CONTEXTS, WARM = 5, 1  # FEED_CONTEXTS, WARM_CONTEXTS
 LISTED_ITEMS = 100  # of a search of the curve `crawler-browser`
 
 
 class Costs(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds of processor, if not said otherwise."""
 
-    crawl_session: float  # a search in the browser: its context, its page
+    crawl_context: float  # a browser context, which a few searches share
+    crawl_session: float  # a search in the browser
     crawl_item: float  # in the browser, for each item
     emit: float  # an item of the stand-in's catalogue, without a browser
     resolve: float  # an item whose video nobody has asked about
@@ -45,8 +47,12 @@ def costs() -> Costs:
     browser = evidence(curve("crawler-browser"), 1)["cpu ms crawler"]
     short = evidence(curve("sessions"), CALIBRATED_AT)
     items = short["items"] / CALIBRATED_AT
-    # a search costs `a + b * items`: two lengths were measured
-    item = max(0.1, (browser * LISTED_ITEMS - short["cpu ms crawler"] * items) / (LISTED_ITEMS - items))
+    # searches cost `contexts * c + n * (a + b * items)`: two numbers of them and two lengths were measured
+    early = evidence(curve("sessions"), FEW)
+    spent, spent_early = short["cpu ms crawler"] * short["items"], early["cpu ms crawler"] * early["items"]
+    search = (spent - spent_early) / (CALIBRATED_AT - FEW)
+    context = max(0.0, spent_early - FEW * search) / (CONTEXTS - WARM)
+    item = max(0.1, (browser * LISTED_ITEMS - search) / (LISTED_ITEMS - items))
     one, two = (evidence(curve("whole"), replicas) for replicas in (1, 2))
     fresh, sent = evidence(curve("transformer"), 1), evidence(curve("gateway"), 1)
     single, three = (evidence(curve("servers"), count)["cpu ms nats"] for count in (1, 3))
@@ -67,7 +73,8 @@ def costs() -> Costs:
         return max(0.0, (short[f"cpu ms {service}"] - an_item) * items)
 
     return Costs(
-        crawl_session=max(0.0, browser * LISTED_ITEMS - item * LISTED_ITEMS),
+        crawl_context=context,
+        crawl_session=max(0.0, search - item * items),
         crawl_item=item,
         emit=one["cpu ms crawler"] - hear,
         resolve=fresh["cpu ms transformer"],

@@ -10,7 +10,7 @@ import simpy
 from benchmarks.scaling.costs import Costs
 from benchmarks.scaling.curve import percentiles
 from benchmarks.scaling.model import MS, SLOTS, Process, Step
-from benchmarks.scaling.plan import CRAWLER_CORES, SERVERS, Plan
+from benchmarks.scaling.plan import CONTEXTS_PER_S, CRAWLER_CORES, SERVERS, Plan
 
 BATCH = 5  # items that go together, so that a million sessions are simulated within seconds
 SECONDS, WARM_UP_S = 40.0, 8.0
@@ -44,6 +44,7 @@ class Cell:
         self.gateways = self._some(plan.pods["gateway"])
         self.broker = self._some(1, SERVERS * plan.server_vcpu)[0]
         self.slots = [simpy.Resource(self.world, SLOTS) for _ in self.crawlers]
+        self.contexts = min(1.0, CONTEXTS_PER_S * plan.pods["crawler"] / self.a_second)  # that are made, a session
         self.latencies: list[float] = []
         self.firsts: list[float] = []
 
@@ -79,6 +80,8 @@ class Cell:
             yield from gateway.work(costs.gateway_session * self.slowed)
             yield from self.broker.work(costs.broker_session * costs.copies)
             yield from self.crawlers[number].work(costs.crawl_session)
+            if self.random.random() < self.contexts:  # one is made in the place of the one that was warm
+                self.world.process(self.crawlers[number].work(costs.crawl_context))
             yield self.world.timeout(SITE_MS * MS)
             batches = []
             for done in range(0, self.items, BATCH):

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import simpy
 
-from benchmarks.scaling.costs import Costs
+from benchmarks.scaling.costs import CONTEXTS, WARM, Costs
 
 WINDOW = 200  # items of a session without an outcome
 SLOTS = 50  # searches that one crawler reads at once
@@ -89,6 +89,7 @@ class Machine:
         self.probes = [simpy.Resource(self.world, PROBES) for _ in range(load.replicas)]
         self.slots = [simpy.Resource(self.world, SLOTS) for _ in range(load.replicas)]
         self.broker, self.client, self.site = some(1, load.cores)[0], some(1)[0], some(1)[0]
+        self.contexts: list[list[simpy.Event]] = [[] for _ in range(load.replicas)]
         self.in_hand = [0] * load.replicas  # items at each transformer
         self.latencies: list[float] = []
         self._first: dict[int, float] = {}  # by search
@@ -106,6 +107,7 @@ class Machine:
         with self.slots[replica].request() as slot:
             yield slot
             if load.browser:
+                yield from self._context(number)
                 yield from crawler.work(costs.crawl_session)
                 yield self.world.timeout(load.site_ms * MS)
             if not load.transformer_only:
@@ -121,6 +123,18 @@ class Machine:
                     yield from crawler.work(costs.crawl_item if load.browser else costs.emit)
                 items.append(self.world.process(self._item(window, place, number)))
             yield self.world.all_of(items)
+
+    def _context(self, number: int) -> Step:
+        """The first search of a crawler finds one that is warm, the next ones make some, and the rest share them."""
+        turn, replica = divmod(number, self.load.replicas)
+        made = self.contexts[replica]
+        if len(made) < CONTEXTS:
+            made.append(self.world.event())
+            if turn >= WARM:
+                yield from self.crawlers[replica].work(self.costs.crawl_context)
+            made[-1 if turn < WARM else turn].succeed()
+        else:
+            yield made[turn % CONTEXTS]
 
     def _item(self, window: simpy.Resource, place: Any, search: int) -> Step:
         costs, load, emitted_at = self.costs, self.load, self.world.now

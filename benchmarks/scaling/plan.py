@@ -22,6 +22,7 @@ CRAWLER_CORES = 2.0  # its limit in k8s/base: Chromium uses several
 VCPU, NODE_GB, NODE_USED = 2, 8, 0.85  # the node that the price is of; the rest is the system's own
 SERVERS = 3
 MEMORY_GB = {"crawler": 1.0, "transformer": 0.125, "dedup": 0.125, "gateway": 0.25}  # requests of k8s/base
+CONTEXTS_PER_S = 0.6  # that a crawler makes at most: one is warmed a second after the last was taken, and takes 0.6 s
 LEAST = {"crawler": 1, "transformer": 2, "dedup": 2, "gateway": 2}  # of production
 SERVER_VCPUS = (2, 4, 8, 16, 32)
 RECORDS = 6  # of a session besides its outcomes: request, owner, progress several times, crawled
@@ -149,7 +150,8 @@ def _pods(costs: Costs, asked: Asked, cell: _Cell) -> tuple[dict[str, int] | Non
         "dedup": (cell.items * costs.settle + cell.sessions * costs.dedup_session) / 1000,
         "gateway": (cell.frames * max(0.0, costs.frame - costs.hear) + cell.sessions * costs.gateway_session) / 1000,
     }
-    room = {"crawler": BUSY * CRAWLER_CORES - heard, "transformer": BUSY, "dedup": BUSY, "gateway": BUSY - heard}
+    made = CONTEXTS_PER_S * costs.crawl_context / 1000
+    room = {"crawler": BUSY * CRAWLER_CORES - heard - made, "transformer": BUSY, "dedup": BUSY, "gateway": BUSY - heard}
     by_work = {name: ceil(work[name] / room[name]) for name in work}
     by_count = {
         "crawler": ceil(cell.sessions * asked.crawl_s / SLOTS),
@@ -164,6 +166,7 @@ def _pods(costs: Costs, asked: Asked, cell: _Cell) -> tuple[dict[str, int] | Non
         if pods[name] > LEAST[name]
     ]
     over = {"crawler": CRAWLER_CORES, "transformer": 1.0, "dedup": 1.0, "gateway": 1.0}
-    also = {"crawler": heard, "gateway": heard}
+    made = min(CONTEXTS_PER_S, cell.sessions / pods["crawler"]) * costs.crawl_context / 1000
+    also = {"crawler": heard + made, "gateway": heard}
     busy = {name: (work[name] / pods[name] + also.get(name, 0.0)) / over[name] for name in work}
     return pods, busy, limits
