@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Set
 from itertools import product
-from pathlib import Path
 
 import msgspec
 
@@ -20,7 +19,7 @@ from tests.fake_pinterest.expected import expected_of
 from tests.fake_pinterest.feeds import Feed, board_feed, search_feed
 from tests.integration.site_faults import PROMISES
 
-HERE = f"{Path(__file__).parents[2]}/"  # of which nobody else has anything
+FOLDERS = re.compile(r'(?<=File ")/[^"\n]*/')  # of a traceback: nobody else has them
 PINS, PAGE = 100, 25
 PATIENCE_S = 150.0
 MOST_MB, BROWSERS_MOST_MB = 400.0, 2500.0
@@ -198,7 +197,7 @@ async def _of(name: str, cells: list[Cell], say: Callable[[str], None]) -> list[
             found=len(one.videos.keys() & usual[cell]),
             of=len(usual[cell]),
             seconds=round(one.total_s, 1),
-            said=f"{one.ended} {one.said.replace(HERE, '')[-300:]}".strip(),
+            said=f"{one.ended} {FOLDERS.sub('', one.said)[-300:]}".strip(),
         )
         for cell, one in found.items()
     ]
