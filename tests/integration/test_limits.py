@@ -161,6 +161,14 @@ async def test_of_many_with_keys_of_their_own_those_refused_keep_no_place(log: S
         assert [type(answer) for answer in answers] == [Begun] * 4
 
 
+async def test_a_session_that_is_asked_for_twice_at_once_has_one_place(log: SessionLog) -> None:
+    async with guarded(log, **{**PROXY, "sessions_per_address": 1}) as gateway:
+        pots, one = InitiateParameters(search_query="pots"), secrets.token_hex(16)
+        begin = gateway.rest.sessions.begin
+        answers = await asyncio.gather(*(begin(pots, caller=Caller(place="there"), keyed=one) for _ in range(8)))
+        assert {answer.session for answer in answers} == {one}
+
+
 async def test_what_cannot_be_counted_is_not_begun(
     nats_url: str, log: SessionLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
