@@ -53,11 +53,12 @@ def _there(expected: Expected) -> frozenset[str]:
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One: `videos` and `files` in per cent of those there."""
+    """One: `videos`, and those with `files` of any codec or of `h264`, in per cent of those there."""
 
     finding: Finding
     videos: float
     files: float
+    h264: float
 
 
 Value = Callable[[Run], float | None]
@@ -73,12 +74,13 @@ class Tally:
     async def add(self, name: str, phase: str, corpus: Corpus, running: Awaitable[Finding]) -> None:
         """Counts a run when it has ended; its files are looked at after it."""
         finding = await running
-        files = set() if corpus.task.first_only else await verified(self.site, finding.videos)
-        videos, files_ = (100 * len(found & corpus.there) / len(corpus.there) for found in (set(finding.videos), files))
-        self.runs[name, phase].append(Run(finding, videos, files_))
+        asked = {} if corpus.task.first_only else finding.videos
+        shares = (set(finding.videos), *await verified(self.site, asked))
+        videos, files, h264 = (100 * len(found & corpus.there) / len(corpus.there) for found in shares)
+        self.runs[name, phase].append(Run(finding, videos, files, h264))
         first = "never" if finding.first_s is None else f"{finding.first_s:.2f} s"
         typer.echo(
-            f"{name}, {phase}: {videos:.0f} %, MP4 {files_:.0f} %, first {first}, all {finding.total_s:.1f} s, "
+            f"{name}, {phase}: {videos:.0f} %, MP4 {files:.0f} %, H.264 {h264:.0f} %, first {first}, all {finding.total_s:.1f} s, "
             f"{finding.site_requests} + {finding.cdn_requests} requests, {finding.memory_mb:.0f} MB, "
             f"load {finding.load:.1f} {finding.ended} {finding.said[-200:] if finding.ended else ''}",
             err=True,
@@ -110,6 +112,7 @@ class Tally:
                 "total_s": round(run.finding.total_s, 3),
                 "videos_percent": round(run.videos, 2),
                 "files_percent": round(run.files, 2),
+                "h264_percent": round(run.h264, 2),
                 "load": round(run.finding.load, 2),
             }
             for (name, phase), runs in self.runs.items()

@@ -24,7 +24,7 @@ BODY_BYTES = 8 * 1024 * 1024  # a pin's page is about one
 KEPT_HEADERS = ("location", "retry-after", "content-type")
 FAULTS = 3  # requests in a row that failed; then the site is left alone for a while
 QUIET_S = 20.0  # that while, and after a 429 that does not name its own
-BATCHES = 0.5  # of SITE_REQUESTS_PER_SECOND; the rest is for single pins
+BATCHES = 1 / 3  # of SITE_REQUESTS_PER_SECOND, each for many pins; the rest is for single ones
 
 log = structlog.get_logger(__name__)
 
