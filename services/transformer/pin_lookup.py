@@ -1,7 +1,8 @@
 """Asks the site for more about a pin. Paced, bounded, and never fatal to an item.
 
 First with other pins by one request; where that tells no file its page is asked for, which names every rendition, and
-where that request could not be made, first its resource.
+where that request could not be made, first its resource. Where that request told of the video, and of no file, its page
+seldom knows better: it is asked for if there is a turn soon, so that hardly anybody waits for what is not there.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ OTHER_FIELD_SET = "detailed"
 HANDLER = "www/pin/[id].js"  # the site refuses resource requests without it
 PINS_REMEMBERED = 512
 PIN_TTL_S = 600.0
+SOON_S = 1.0  # for a turn to ask for the page of a pin whose video the site has told of
 
 _PIN_ID = re.compile(r"[\w-]{1,64}")
 
@@ -50,32 +52,34 @@ class PinLookup:
         if not _PIN_ID.fullmatch(pin):
             return [], True
         found: list[str] = []
+        listed: list[str] = []  # all that the site told of the video, known or not
 
-        async def told(way: str) -> bool:
+        async def told(way: str, wait_s: float | None = None) -> bool:
             """Whether the site told what it knows that way; what is new is in `found` then."""
             try:
-                media = await self._remembered.get((way, pin), partial(self._read, way, pin, tally))
+                media = await self._remembered.get((way, pin), partial(self._read, way, pin, tally, wait_s))
             except NotAsked as error:
                 log.info("pin_not_asked", way=way, pin=pin, reason=str(error))
                 return False
-            found.extend(url for url in media.get(signature.lower(), []) if url not in known and url not in found)
+            listed.extend(media.get(signature.lower(), []))
+            found.extend(url for url in listed if url not in known and url not in found)
             return True
 
         heard = await told("batch")
         if not heard and not _has_file(found):
             heard = await told("resource")
         if not _has_file(found):
-            heard = await told("page") and heard
+            heard = await told("page", SOON_S if listed else None) and heard
         return found, heard or _has_file(found)
 
     async def close(self) -> None:
         await self._remembered.close()
         await self._batch.close()
 
-    async def _read(self, way: str, pin: str, tally: Tally) -> Media:
+    async def _read(self, way: str, pin: str, tally: Tally, wait_s: float | None) -> Media:
         if way == "batch":
             return await self._batch.media(pin)
-        return await (self._read_resource if way == "resource" else self._read_page)(pin, tally)
+        return await (self._read_resource(pin, tally) if way == "resource" else self._read_page(pin, tally, wait_s))
 
     async def _read_resource(self, pin: str, tally: Tally) -> Media:
         try:
@@ -106,8 +110,8 @@ class PinLookup:
             raise SiteRefused("answered by a page where JSON was asked for, as a login or consent wall is")
         return self._media(response)
 
-    async def _read_page(self, pin: str, tally: Tally) -> Media:
-        return self._media(await self._site.get(f"{self._origin}/pin/{quote(pin)}/", tally))
+    async def _read_page(self, pin: str, tally: Tally, wait_s: float | None) -> Media:
+        return self._media(await self._site.get(f"{self._origin}/pin/{quote(pin)}/", tally, wait_s=wait_s))
 
     def _media(self, response: httpx2.Response) -> Media:
         if response.status_code in (404, 410):

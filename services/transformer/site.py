@@ -24,7 +24,7 @@ BODY_BYTES = 8 * 1024 * 1024  # a pin's page is about one
 KEPT_HEADERS = ("location", "retry-after", "content-type")
 FAULTS = 3  # requests in a row that failed; then the site is left alone for a while
 QUIET_S = 20.0  # that while, and after a 429 that does not name its own
-BATCHES = 1 / 3  # of SITE_REQUESTS_PER_SECOND, each for many pins; the rest is for single ones
+BATCHES = 0.5  # of SITE_REQUESTS_PER_SECOND; the rest is for single pins
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ def lanes(settings: TransformerSettings, bus: Bus | None = None) -> Lanes:
 
 
 class Site:
-    """`get` when `lane` gives a turn; who would wait longer than SITE_WAIT_S for it goes without."""
+    """`get` when `lane` gives a turn; who would wait longer than `wait_s`, by default SITE_WAIT_S, goes without."""
 
     def __init__(self, client: httpx2.AsyncClient, settings: TransformerSettings, lane: Lane) -> None:
         self._client = client
@@ -80,14 +80,16 @@ class Site:
         tally: Tally,
         params: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
+        wait_s: float | None = None,
     ) -> httpx2.Response:
         """The answer with its body, whatever its status below 500. Raises NotAsked."""
+        wait_s = self._settings.site_wait_s if wait_s is None else min(wait_s, self._settings.site_wait_s)
         try:
             async for attempt in stamina.retry_context(
                 on=(httpx2.TransportError, TimeoutError, _Faulty), attempts=2, timeout=None, wait_initial=0.2
             ):
                 with attempt:
-                    response = await self._follow(url, tally, params, headers)
+                    response = await self._follow(url, tally, params, headers, wait_s)
         except (httpx2.HTTPError, TimeoutError, _Faulty) as error:
             self._faults += 1
             if self._faults >= FAULTS:
@@ -97,11 +99,11 @@ class Site:
         return response
 
     async def _follow(
-        self, url: str, tally: Tally, params: dict[str, str] | None, headers: dict[str, str] | None
+        self, url: str, tally: Tally, params: dict[str, str] | None, headers: dict[str, str] | None, wait_s: float
     ) -> httpx2.Response:
         """GET, and up to three redirects within the same origin (a pin's page may be at `/pin/<slug>--<id>/`)."""
         for _ in range(4):
-            await self._turn()
+            await self._turn(wait_s)
             tally.requests += 1
             with asked("pins") as request:
                 async with asyncio.timeout(self._settings.request_timeout_s * 2):
@@ -133,9 +135,8 @@ class Site:
             text = response.headers.get("retry-after", "")
             await self._lane.hold(float(text) if text.isdigit() else QUIET_S)
 
-    async def _turn(self) -> None:
-        """Waits for a turn. Raises NotAsked where that takes longer than `site_wait_s`, at once if it will."""
-        wait_s = self._settings.site_wait_s
+    async def _turn(self, wait_s: float) -> None:
+        """Waits for a turn. Raises NotAsked where that takes longer than `wait_s`, at once if it will."""
         if (left := self._quiet_until - time.monotonic()) > 0:
             raise NotAsked(f"the site is left alone for another {left:.0f} s")
         if self._waiting / self._lane.rate.per_second >= wait_s:

@@ -250,6 +250,21 @@ async def test_where_the_answer_for_many_tells_no_file_the_page_alone_is_asked_f
     assert cdn.count(RESOURCE) == 0
 
 
+async def test_turns_are_kept_for_videos_that_the_answer_for_many_does_not_tell_of(cdn: Cdn) -> None:
+    named, others = [stream_only(cdn, n) for n in range(20)], [stream_only(cdn, n) for n in range(100, 104)]
+    secrets = [cdn.url("iht", "expMp4", "_x9.mp4", one.signature) for one in others]
+    known = {str(one.pin.id): [one.variants[0].url] for one in named}
+    cdn.answers[WIDGETS] = told(known | {str(one.pin.id): [] for one in others})
+    cdn.answers |= {f"/pin/{one.pin.id}/": HTMLResponse("") for one in named}
+    for one, secret in zip(others, secrets, strict=True):
+        cdn.answers[f"/pin/{one.pin.id}/"] = HTMLResponse(f"<video src='{secret}'>")
+        cdn.answers[secret.removeprefix(cdn.origin)] = file
+    async with Resolver(cdn.settings(site_requests_per_second=4.0, site_wait_s=20.0, **PATIENT)) as resolver:
+        videos = await resolved(resolver, [*named, *others])
+    assert [one.kind for one in videos] == [Kind.HLS] * len(named) + [Kind.MP4] * len(others)
+    assert cdn.count("GET /pin/") < len(others) + len(named) / 2
+
+
 @pytest.mark.parametrize("answer", [Response("no", 403), HTMLResponse("log in"), Response(status_code=404)])
 async def test_pins_are_asked_for_one_by_one_where_that_for_many_is_refused_and_it_is_not_asked_again(
     cdn: Cdn, answer: Response
