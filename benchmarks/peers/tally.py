@@ -81,7 +81,8 @@ class Tally:
         first = "never" if finding.first_s is None else f"{finding.first_s:.2f} s"
         typer.echo(
             f"{name}, {phase}: {videos:.0f} %, MP4 {files:.0f} %, H.264 {h264:.0f} %, "
-            f"first {first}, all {finding.total_s:.1f} s, {finding.site_requests} + {finding.cdn_requests} requests, {finding.memory_mb:.0f} MB, "
+            f"first {first}, all {finding.total_s:.1f} s, {finding.site_requests} + {finding.cdn_requests} requests, "
+            f"{finding.memory_mb:.0f} MB, "
             f"load {finding.load:.1f} {finding.ended} {finding.said[-200:] if finding.ended else ''}",
             err=True,
         )
