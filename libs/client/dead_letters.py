@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
-import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from libs.common.bus import Bus, connect
+from libs.client.command import EX_FAILED, EX_USAGE, at_broker, moment, sorry
+from libs.common.bus import Bus
 from libs.common.dead_letters import Letter, NotReplayable, drop, letter, letters, replay
-from libs.common.errors import PinstreamError
-from libs.common.settings import Settings, from_environment
-
-EX_FAILED = 1
-EX_USAGE = 2
-EX_UNAVAILABLE = 69
-QUIET = 50  # what goes wrong is said in a sentence, not in log lines
 
 app = typer.Typer(no_args_is_help=True, help="Messages that could not be handled (at NATS_URL).")
 
@@ -39,21 +29,6 @@ class ListFormat(StrEnum):
 
     TABLE = "table"
     JSONL = "jsonl"
-
-
-def _run(work: Callable[[Bus], Awaitable[int]]) -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(QUIET))
-
-    async def main() -> int:
-        settings = from_environment(Settings, os.environ)
-        async with connect(settings, "dead-letters") as bus:
-            return await work(bus)
-
-    try:
-        code = asyncio.run(main())
-    except PinstreamError as error:
-        code = _sorry(str(error), EX_UNAVAILABLE)
-    raise typer.Exit(code)
 
 
 @app.command("list")
@@ -75,7 +50,7 @@ def list_(
                 print(json.dumps(_facts(one)))
         return 0
 
-    _run(work)
+    at_broker("dead-letters", work)
 
 
 @app.command()
@@ -88,7 +63,7 @@ def show(
     async def work(bus: Bus) -> int:
         one = await letter(bus, number)
         if one is None:
-            return _sorry(f"there is no letter {number}", EX_FAILED)
+            return sorry(f"there is no letter {number}", EX_FAILED)
         if body:
             sys.stdout.buffer.write(one.body)
             return 0
@@ -99,7 +74,7 @@ def show(
         print("body       " + one.body.decode("utf-8", "backslashreplace"))
         return 0
 
-    _run(work)
+    at_broker("dead-letters", work)
 
 
 @app.command("replay")
@@ -132,22 +107,22 @@ def _each(
     work: Callable[[Bus, Letter], Awaitable[str]],
 ) -> None:
     if bool(numbers) == all_:
-        raise typer.Exit(_sorry("name letters by number, or say --all", EX_USAGE))
+        raise typer.Exit(sorry("name letters by number, or say --all", EX_USAGE))
 
     async def on_each(bus: Bus) -> int:
         code = 0
         chosen = [one async for one in letters(bus) if _wanted(one, stage, session)]
         for number in set(numbers or ()) - {one.number for one in chosen}:
-            code = _sorry(f"there is no letter {number}", EX_FAILED)
+            code = sorry(f"there is no letter {number}", EX_FAILED)
         for one in chosen:
             if all_ or one.number in (numbers or ()):
                 try:
                     print(await work(bus, one))
                 except NotReplayable as error:
-                    code = _sorry(str(error), EX_FAILED)
+                    code = sorry(str(error), EX_FAILED)
         return code
 
-    _run(on_each)
+    at_broker("dead-letters", on_each)
 
 
 def _wanted(one: Letter, stage: str | None, session: str | None) -> bool:
@@ -159,7 +134,7 @@ def _facts(one: Letter) -> dict[str, str | int]:
         "number": one.number,
         "stage": one.stage,
         "subject": one.subject,
-        "buried_at": datetime.fromtimestamp(one.buried_at, UTC).isoformat(timespec="seconds"),
+        "buried_at": moment(one.buried_at),
         "size": one.size,
         "reason": one.reason,
     }
@@ -172,8 +147,3 @@ def _table(found: list[Letter]) -> None:
     for one in found:
         table.add_row(*(str(fact) for fact in _facts(one).values()))
     Console().print(table if found else "no dead letters")
-
-
-def _sorry(sentence: str, code: int) -> int:
-    print(f"pinstream: {sentence}", file=sys.stderr, flush=True)
-    return code

@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Annotated
 
-import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from libs.client.command import EX_FAILED, EX_USAGE, at_broker, moment, sorry
 from libs.common import keys, webhook_key
-from libs.common.bus import Bus, connect
-from libs.common.errors import PinstreamError
+from libs.common.bus import Bus
 from libs.common.messages import AccessKey
-from libs.common.settings import Settings, from_environment
 
-EX_FAILED = 1
-EX_USAGE = 2
-EX_UNAVAILABLE = 69
-QUIET = 50  # what goes wrong is said in a sentence, not in log lines
 DAY_S = 86400
 
 app = typer.Typer(no_args_is_help=True, help="API keys of the gateways (at NATS_URL).")
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON objects, one a line")]
-
-
-def _run(work: Callable[[Bus], Awaitable[int]]) -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(QUIET))
-
-    async def main() -> int:
-        settings = from_environment(Settings, os.environ)
-        async with connect(settings, "keys") as bus:
-            return await work(bus)
-
-    try:
-        code = asyncio.run(main())
-    except PinstreamError as error:
-        code = _sorry(str(error), EX_UNAVAILABLE)
-    raise typer.Exit(code)
 
 
 @app.command()
@@ -60,9 +35,9 @@ def create(
 ) -> None:
     """Make a key and show it, this once: no more than its digest is kept."""
     if owner is not None and not keys.OWNER.fullmatch(owner):
-        raise typer.Exit(_sorry("an owner is 1 to 64 letters, digits, _ . @ or -", EX_USAGE))
+        raise typer.Exit(sorry("an owner is 1 to 64 letters, digits, _ . @ or -", EX_USAGE))
     if days is not None and days <= 0:
-        raise typer.Exit(_sorry("--days has to be more than 0", EX_USAGE))
+        raise typer.Exit(sorry("--days has to be more than 0", EX_USAGE))
 
     async def work(bus: Bus) -> int:
         made = await keys.create(bus, name, owner=owner, lasts_s=None if days is None else days * DAY_S)
@@ -73,7 +48,7 @@ def create(
         print(f"pinstream: key {made.record.id}; it is not shown again", file=sys.stderr)
         return 0
 
-    _run(work)
+    at_broker("keys", work)
 
 
 @app.command("list")
@@ -89,7 +64,7 @@ def list_(as_json: AsJson = False) -> None:
             _table(found)
         return 0
 
-    _run(work)
+    at_broker("keys", work)
 
 
 @app.command()
@@ -103,12 +78,12 @@ def revoke(ids: Annotated[list[str], typer.Argument(help="ids, as `list` shows t
             try:
                 key = await keys.revoke(bus, parts["id"] if parts else given)
             except keys.NoSuchKey:
-                code = _sorry("there is no such key" if parts else f"there is no key {given[:80]}", EX_FAILED)
+                code = sorry("there is no such key" if parts else f"there is no key {given[:80]}", EX_FAILED)
                 continue
             print(f"key {key.id} ({key.name}) is revoked")
         return code
 
-    _run(work)
+    at_broker("keys", work)
 
 
 @app.command()
@@ -130,7 +105,7 @@ def webhooks(
             print("the key is changed; restart the gateways, give receivers their new secrets, then --drop-old")
         return 0
 
-    _run(work)
+    at_broker("keys", work)
 
 
 def _state(key: AccessKey) -> str:
@@ -152,7 +127,7 @@ def _facts(key: AccessKey) -> dict[str, str | None]:
 
 
 def _moment(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return None if at is None else moment(at)
 
 
 def _table(found: list[AccessKey]) -> None:
@@ -162,8 +137,3 @@ def _table(found: list[AccessKey]) -> None:
     for key in found:
         table.add_row(*(fact or "" for fact in _facts(key).values()))
     Console().print(table if found else "no keys")
-
-
-def _sorry(sentence: str, code: int) -> int:
-    print(f"pinstream: {sentence}", file=sys.stderr, flush=True)
-    return code
