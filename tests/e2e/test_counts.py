@@ -46,7 +46,8 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     second: float = 0.0
 
     def most(self, videos: int, seconds: float = 0.0) -> float:
-        return self.search + self.video * videos + self.second * seconds
+        by_clock_alone = seconds > 0 and not self.search and not self.video  # one falls into a short time, too
+        return self.search + self.video * videos + self.second * seconds + (1 if by_clock_alone else 0)
 
 
 BOUNDS = msgspec.convert(
