@@ -45,6 +45,7 @@ from tests.wait import wait_until
 
 ROLES = ("emitter", "raw", "direct", "frames")
 PIPELINE, BEFORE = "pipeline", "pipeline before"
+RESOLVED = {"CACHE_SIZE": "20000", "UNSETTLED_TTL_S": "3600"}  # so that every video of all loads stays resolved
 AIM_THROUGHPUT, AIM_LATENCY = 0.8, 1.25
 
 
@@ -151,9 +152,11 @@ def checkout(revision: str) -> Iterator[Path]:
 async def pipeline(
     site: RunningSite, folder: Path, name: str = PIPELINE, code: Path | None = None
 ) -> AsyncIterator[System]:
-    """The services as they are by default, telemetry on, with an emitter in the crawler's place; by `code`, or ours."""
+    """The services as they are by default, but for limits and that no video is forgotten, with telemetry on, and an
+    emitter in the crawler's place; by `code`, or ours."""
     async with AsyncExitStack() as running:
-        environ = {**UNLIMITED, "OTEL_EXPORTER_OTLP_ENDPOINT": await running.enter_async_context(receiver())}
+        told = {"OTEL_EXPORTER_OTLP_ENDPOINT": await running.enter_async_context(receiver())}
+        environ = {**UNLIMITED, **RESOLVED, **told}
         if code is not None:
             environ |= {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
         media = urlsplit(site.origin).netloc
@@ -324,7 +327,10 @@ def main(
 
 
 def _reached(one: Figure) -> bool:
+    """Of what is asked beside the plain relay; the moved one is there to be looked at."""
     assert one.ratio is not None
+    if not (one.against or "").endswith("plain"):
+        return True
     if one.name == "throughput":
         return one.ratio >= AIM_THROUGHPUT
     return not one.name.startswith("latency") or one.ratio <= AIM_LATENCY
