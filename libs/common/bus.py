@@ -149,6 +149,11 @@ class _Client(Client):
             message = super()._build_message(sid, shown, reply, data, headers)
         return message
 
+    async def _connect_to_server(self, server: Any) -> None:
+        if self._transport is not None:
+            self._transport.close()  # of a server that took the connection and said nothing; the library lets it lie
+        await super()._connect_to_server(server)
+
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and "tls" in self.options and not info.get("tls_required"):
             raise NoTls(NoTls.__doc__)  # the client would go on without

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import secrets
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,6 +20,8 @@ from libs.common.errors import (
     StreamMissing,
 )
 from libs.common.settings import Settings
+from tests.tcp_proxy import TcpProxy
+from tests.wait import wait_until
 
 
 async def test_a_record_is_created_once(bus: Bus, session: str) -> None:
@@ -54,6 +59,32 @@ async def test_an_item_is_refused_once_a_newer_lease_or_the_end_is_recorded(bus:
         await bus.publish(subjects.raw(session, "3-0"), b"x", fence=new)
     found, _ = await bus.subjects_under(subjects.RAW, subjects.raw_of(session))
     assert found == {subjects.raw(session, "1-0"), subjects.raw(session, "2-0")}
+
+
+async def test_a_server_that_takes_connections_and_says_nothing_is_left_with_one(nats_url: str) -> None:
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    parts = urlsplit(nats_url)
+    async with (
+        await asyncio.start_server(hear, "127.0.0.1", 0) as silent,
+        TcpProxy((str(parts.hostname), int(parts.port or 0))) as network,
+        connect(Settings(nats_url=network.url), "test") as bus,
+    ):
+        there, network.targets = network.targets, [silent.sockets[0].getsockname()]
+        await network.cut()
+        await network.mend()
+        before = network.accepted
+        gc.disable()  # which would close what was let lie
+        try:
+            await wait_until(lambda: network.accepted >= before + 4, "it is tried again and again")
+            assert network.connections <= 2  # the one before may not have been closed on the other side yet
+        finally:
+            gc.enable()
+        network.targets = there
+        await wait_until(lambda: bus.connected, "it is connected again")
 
 
 async def test_a_full_stream_says_so(bus: Bus) -> None:

@@ -51,8 +51,12 @@ async def visit(tab: Tab, snare: Trap) -> dict[str, Any]:
     tried: dict[str, Any] = {}
 
     async def done() -> bool:
-        async with asyncio.timeout(ANSWERS_S):
-            tried.update(await tab.page.evaluate("window.tried ?? {}"))
+        try:
+            async with asyncio.timeout(ANSWERS_S):
+                tried.update(await tab.page.evaluate("window.tried ?? {}"))
+        except Error as error:
+            if "garbage collected" not in error.message:  # what Playwright says at times where a page is busy
+                raise
         return bool(tried.get("done"))
 
     await wait_for(done, "the page has tried everything", timeout_s=90)
