@@ -151,7 +151,8 @@ class _Client(Client):
 
     async def _connect_to_server(self, server: Any) -> None:
         if self._transport is not None:
-            self._transport.close()  # of a server that took the connection and said nothing; the library lets it lie
+            # of a server that took the connection and said nothing: the library lets it lie
+            self._transport.close()  # type: ignore[no-untyped-call]
         await super()._connect_to_server(server)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
