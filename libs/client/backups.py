@@ -13,12 +13,12 @@ import structlog
 from libs.common import subjects
 from libs.common.bus import Bus, connect
 from libs.common.errors import PinstreamError, StreamMissing
+from libs.common.exit_codes import EX_FAILED, EX_UNAVAILABLE
 from libs.common.refusal import ApiRefused
 from libs.common.settings import from_environment
 from libs.common.snapshots import FACTS, SnapshotFailed, read, restore, save
 from libs.common.streams import StreamSettings, set_up, streams
 
-EX_FAILED, EX_UNAVAILABLE = 1, 69
 QUIET = 50  # what goes wrong is said in a sentence, not in log lines
 # Of two copies taken one after the other the later knows more: what is kept last has the outcome of what is kept first.
 LAST = subjects.RESULTS

@@ -13,11 +13,9 @@ import typer
 
 from libs.common.bus import Bus, connect
 from libs.common.errors import PinstreamError
+from libs.common.exit_codes import EX_UNAVAILABLE
 from libs.common.settings import Settings, from_environment
 
-EX_FAILED = 1
-EX_USAGE = 2
-EX_UNAVAILABLE = 69  # sysexits.h: what it needs is not there
 QUIET = 50  # what goes wrong is said in a sentence, not in log lines
 
 

@@ -12,9 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from libs.client.command import EX_FAILED, EX_USAGE, at_broker, moment, sorry
+from libs.client.command import at_broker, moment, sorry
 from libs.common.bus import Bus
 from libs.common.dead_letters import Letter, NotReplayable, drop, letter, letters, replay
+from libs.common.exit_codes import EX_FAILED, EX_USAGE
 
 app = typer.Typer(no_args_is_help=True, help="Messages that could not be handled (at NATS_URL).")
 

@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from libs.client.command import EX_FAILED, EX_USAGE, at_broker, moment, sorry
+from libs.client.command import at_broker, moment, sorry
 from libs.common import keys, webhook_key
 from libs.common.bus import Bus
+from libs.common.exit_codes import EX_FAILED, EX_USAGE
 from libs.common.messages import AccessKey
 
 DAY_S = 86400

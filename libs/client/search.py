@@ -10,14 +10,10 @@ from contextlib import aclosing, suppress
 from libs.client.client import Client, Search
 from libs.client.errors import GatewayUnreachable, RequestRefused
 from libs.client.output import Format, Renderer, renderer
+from libs.common.exit_codes import EX_FAILED, EX_INTERRUPTED, EX_UNAVAILABLE, EX_USAGE
 from libs.common.frames import Accepted, Progress, VideoFrame
 from libs.common.messages import Filters
 from libs.common.source import is_url
-
-EX_FAILED = 1
-EX_USAGE = 2
-EX_UNAVAILABLE = 69
-EX_INTERRUPTED = 130
 
 
 async def show(search: Search, view: Renderer) -> int:

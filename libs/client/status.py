@@ -17,10 +17,9 @@ from rich.text import Text
 
 from libs.client.errors import GatewayUnreachable, RequestRefused
 from libs.client.gateways import Document, addresses, ask, gateways
+from libs.common.exit_codes import EX_UNAVAILABLE, EX_USAGE
 
 EX_DOWN = 1
-EX_USAGE = 2
-EX_UNAVAILABLE = 69
 EVERY_S = 1.0
 PATH = "/v1/status"
 SILENT_FROM_S = 2.0  # an answer a second is usual

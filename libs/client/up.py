@@ -9,10 +9,9 @@ import sys
 from libs.client.errors import BrokerMissing, StackFailed
 from libs.client.local import LocalOptions, LocalStack
 from libs.client.ports import allow_rebinding
+from libs.common.exit_codes import EX_UNAVAILABLE
 from libs.common.process import on_stop_signals
 from libs.common.settings import without_password
-
-EX_UNAVAILABLE = 69
 
 
 def port_is_free(host: str, port: int) -> bool:

@@ -8,9 +8,8 @@ import sys
 
 from libs.client.errors import GatewayUnreachable, RequestRefused
 from libs.client.gateways import addresses, ask, gateways
+from libs.common.exit_codes import EX_UNAVAILABLE, EX_USAGE
 
-EX_USAGE = 2
-EX_UNAVAILABLE = 69
 PATH = "/v1/webhook-secret"
 
 

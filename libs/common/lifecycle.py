@@ -11,14 +11,13 @@ from typing import TypeVar
 import structlog
 
 from libs.common.errors import BrokerUnavailable, StartFailed
+from libs.common.exit_codes import EX_SOFTWARE, EX_UNAVAILABLE
 from libs.common.loop import run_main
 from libs.common.process import on_leash, on_stop_signals
 from libs.common.settings import Settings
 from libs.common.tasks import end
 from libs.common.telemetry import telemetry
 
-EX_UNAVAILABLE = 69  # sysexits.h: what it needs is not there
-EX_SOFTWARE = 70
 STILL_S = 45.0  # a loop that has not come round for so long is held by something that will not end
 STILL_CHECK_S = 3.0
 

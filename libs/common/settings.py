@@ -15,9 +15,8 @@ import msgspec
 from msgspec import Meta
 
 from libs.common.errors import BadSetting
+from libs.common.exit_codes import EX_CONFIG
 from libs.common.source import DEFAULT_SITE
-
-EX_CONFIG = 78  # sysexits.h: the exit code of a service whose settings cannot be used
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 

@@ -15,12 +15,12 @@ from msgspec import Meta
 from libs.common import subjects
 from libs.common.bus import Bus, connect
 from libs.common.errors import BrokerUnavailable, PinstreamError, StartFailed, StreamMissing
+from libs.common.exit_codes import EX_UNAVAILABLE
 from libs.common.loop import run_main
 from libs.common.refusal import ApiRefused
 from libs.common.settings import Settings, load
 from libs.common.telemetry import set_up_logs
 
-EX_UNAVAILABLE = 69
 MINUTE, HOUR, DAY = 60, 3600, 86400
 MB = 1024 * 1024
 NAME_IN_USE = 10058

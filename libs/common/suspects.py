@@ -32,8 +32,8 @@ from libs.common.errors import (
     StreamMissing,
     Unsendable,
 )
+from libs.common.exit_codes import EX_UNAVAILABLE
 from libs.common.handling import Handler, Superseded
-from libs.common.lifecycle import EX_UNAVAILABLE
 from libs.common.process import die_with_parent, how_it_ended
 from libs.common.settings import Settings, environment_of
 from libs.common.tasks import end

@@ -20,10 +20,10 @@ import structlog
 
 from libs.common import metrics
 from libs.common.errors import BadSetting, StartFailed
-from libs.common.lifecycle import EX_UNAVAILABLE
+from libs.common.exit_codes import EX_CONFIG, EX_UNAVAILABLE
 from libs.common.loop import run_main
 from libs.common.messages import Reason
-from libs.common.settings import EX_CONFIG, from_environment
+from libs.common.settings import from_environment
 from libs.common.tasks import end
 from libs.common.telemetry import telemetry
 from services.crawler import listing, pinterest

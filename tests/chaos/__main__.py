@@ -14,12 +14,11 @@ from typing import Annotated
 import structlog
 import typer
 
+from libs.common.exit_codes import EX_INTERRUPTED
 from tests.chaos.options import KINDS, ChaosOptions
 from tests.chaos.report import Report
 from tests.chaos.run import run
 from tests.fake_pinterest import running_site
-
-EX_INTERRUPTED = 130
 
 
 def _say(line: str) -> None:

@@ -16,11 +16,10 @@ from libs.client.client import Client
 from libs.client.errors import BrokerMissing, StackFailed
 from libs.client.local import LocalOptions, LocalStack
 from libs.client.output import renderer
-from libs.client.search import EX_INTERRUPTED, show
+from libs.client.search import show
 from libs.client.up import interrupted
+from libs.common.exit_codes import EX_INTERRUPTED, EX_UNAVAILABLE
 from libs.common.process import die_with_parent
-
-EX_UNAVAILABLE = 69
 
 
 @asynccontextmanager

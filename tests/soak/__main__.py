@@ -22,12 +22,12 @@ from rich.table import Table
 
 from libs.client.errors import BrokerMissing, StackFailed
 from libs.client.local import LocalOptions, LocalStack
+from libs.common.exit_codes import EX_UNAVAILABLE
 from libs.common.tasks import end
 from tests.fake_pinterest import running_site
 from tests.soak.load import Served
 from tests.soak.memory import EVERY_S, FOR_INFORMATION, Growth, Memory, Sample, windows
 
-EX_UNAVAILABLE = 69
 MOST_TOLD = 20
 REPLACED, FAILED = "a new browser serves", "the browser failed"  # lines of the crawler's log
 ENVIRON = {"REQUESTS_PER_SECOND": "100", "SITE_REQUESTS_PER_SECOND": "50", "SESSIONS": "4", "WARM_CONTEXTS": "2"}
