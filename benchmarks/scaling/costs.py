@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import log2
+
 import msgspec
 
 from benchmarks.scaling.curve import curve, evidence, line
 
 FEW, CALIBRATED_AT = 5, 50  # sessions: what a context and a session cost besides the items is taken from these two
 CONTEXTS, WARM = 5, 1  # FEED_CONTEXTS, WARM_CONTEXTS
+APART = 4  # transformers: the most that were measured side by side
 LISTED_ITEMS = 100  # of a search of the curve `crawler-browser`
 
 
@@ -21,6 +24,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     resolve: float  # an item whose video nobody has asked about
     resolve_known: float  # one that is remembered
     requests: float  # to the CDN and the site for each item, a number
+    requests_apart: float  # the same at `APART` transformers, of which each remembers for itself
     settle: float  # an item's outcome
     frame: float  # a record heard and sent by its gateway
     hear: float  # a record heard by a gateway or crawler that it does not concern
@@ -36,6 +40,15 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     key_ram: float  # bytes of nats-server's memory, a key
     key_disk: float  # bytes stored, a key
     items_per_video: float  # of searches as they are read: a number
+
+    def requests_at(self, transformers: int) -> float:
+        """For each item at so many of them; beyond those that were measured no more is supposed to be asked."""
+        share = min(1.0, log2(transformers) / log2(APART))
+        return self.requests + share * (self.requests_apart - self.requests)
+
+    def resolve_at(self, transformers: int) -> float:
+        """As `resolve`, where there are so many: it is the requests that cost."""
+        return self.resolve * self.requests_at(transformers) / self.requests
 
 
 def costs() -> Costs:
@@ -80,6 +93,7 @@ def costs() -> Costs:
         resolve=fresh["cpu ms transformer"],
         resolve_known=one["cpu ms transformer"],
         requests=fresh["requests"],
+        requests_apart=evidence(curve("transformer"), APART)["requests"],
         settle=one["cpu ms dedup"],
         frame=frame,
         hear=hear,

@@ -98,8 +98,8 @@ class Cell:
         half = size * costs.broker_item * costs.copies / 2
         yield from self.broker.work(half)
         transformer = min(self.transformers, key=lambda one: one.waiting)
-        yield from transformer.work(size * costs.resolve)
-        yield self.world.timeout(costs.requests * CDN_MS * MS)
+        yield from transformer.work(size * costs.resolve_at(len(self.transformers)))
+        yield self.world.timeout(costs.requests_at(len(self.transformers)) * CDN_MS * MS)
         yield from min(self.dedups, key=lambda one: one.waiting).work(size * costs.settle)
         followers = len(self.gateways) + len(self.crawlers)
         yield from self.broker.work(half + size * costs.broker_hear * followers)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 
 import psutil
 
-from benchmarks.bench_footprint import processor_s
 from benchmarks.scaling.curve import Point
 from libs.client.local import LocalStack
-from services.crawler.footprint import footprint_mb
+from libs.common.tasks import end
+from services.crawler.footprint import footprint_mb, tree_of
 
 LOAD = "load"  # this process and those that it makes load with
+NOTED_EVERY_S = 0.5
 
 
 class Meter:
@@ -22,6 +25,7 @@ class Meter:
     def __init__(self, of: Mapping[str, Iterable[int]], load: Iterable[int] = ()) -> None:
         self.of = {name: list(pids) for name, pids in of.items()}
         self._load = list(load)
+        self._seen: dict[str, dict[psutil.Process, float]] = {}  # seconds of each, by name; some have ended
         self.start()
 
     def start(self) -> None:
@@ -43,15 +47,35 @@ class Meter:
         ours_s = sum(spent - self._before[name] for name, spent in after.items())
         point.saw(**{"cores others": max(0.0, (_used_s(self._machine, machine) - ours_s) / since_s)})
 
+    @asynccontextmanager
+    async def noting(self) -> AsyncIterator[None]:
+        """Counts what processes take that end meanwhile: nobody tells of a renderer of Chromium afterwards."""
+
+        async def note() -> None:
+            while True:
+                await asyncio.sleep(NOTED_EVERY_S)
+                self._spent()
+
+        noting = asyncio.create_task(note(), name="note processes")
+        try:
+            yield
+        finally:
+            await end(noting)
+
     def memory(self, point: Point, *names: str) -> None:
         """Gives `point` how many MB the processes of these names have, all together."""
         for name in names:
             point.saw(**{f"mb {name}": sum(map(footprint_mb, self.of[name]))})
 
     def _spent(self) -> dict[str, float]:
-        own = psutil.Process(os.getpid()).cpu_times()
-        spent = {name: sum(map(processor_s, pids)) for name, pids in self.of.items()}
-        return spent | {LOAD: own.user + own.system + sum(map(processor_s, self._load))}
+        trees = {name: [process for pid in pids for process in tree_of(pid)] for name, pids in self.of.items()}
+        trees[LOAD] = [psutil.Process(os.getpid()), *(process for pid in self._load for process in tree_of(pid))]
+        for name, processes in trees.items():
+            seen = self._seen.setdefault(name, {})
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    seen[process] = sum(process.cpu_times()[:2])
+        return {name: sum(seen.values()) for name, seen in self._seen.items()}
 
 
 def pids(stack: LocalStack) -> dict[str, list[int]]:

@@ -171,7 +171,7 @@ class Machine:
         if load.known:
             yield from transformer.work(costs.resolve_known)
             return
-        requests = self._number(costs.requests)
+        requests = self._number(costs.requests_at(load.replicas))
         for _ in range(requests):
             with self.probes[number].request() as probe:
                 yield probe

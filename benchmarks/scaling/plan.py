@@ -7,6 +7,7 @@ what hearing costs grows with the square of a cell.
 
 from __future__ import annotations
 
+from itertools import count
 from math import ceil
 from typing import Any
 
@@ -144,9 +145,10 @@ def _pods(costs: Costs, asked: Asked, cell: _Cell) -> tuple[dict[str, int] | Non
     heard = cell.records * costs.hear / 1000  # of each gateway and crawler
     if heard > BUSY / 2:
         return None, {}, []
+    transformers = next(n for n in count(1) if cell.items * costs.resolve_at(n) / 1000 <= BUSY * n)
     work = {
         "crawler": (cell.sessions * costs.crawl_session + cell.items * costs.crawl_item) / 1000,
-        "transformer": cell.items * costs.resolve / 1000,
+        "transformer": cell.items * costs.resolve_at(max(transformers, LEAST["transformer"])) / 1000,
         "dedup": (cell.items * costs.settle + cell.sessions * costs.dedup_session) / 1000,
         "gateway": (cell.frames * max(0.0, costs.frame - costs.hear) + cell.sessions * costs.gateway_session) / 1000,
     }

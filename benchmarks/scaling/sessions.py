@@ -83,7 +83,8 @@ async def search(
         point.begins()
     began = time.monotonic()
     shares = [queries[n :: len(clients)] for n in range(len(clients))]
-    found = await asyncio.gather(*(one.run(some, limit) for one, some in zip(clients, shares, strict=True)))
+    async with meter.noting():
+        found = await asyncio.gather(*(one.run(some, limit) for one, some in zip(clients, shares, strict=True)))
     searches = [one for some in found for one in some]
     await subscription.unsubscribe()
     if point is not None:

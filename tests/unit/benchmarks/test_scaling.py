@@ -31,6 +31,7 @@ COSTS = Costs(
     resolve=6.0,
     resolve_known=0.25,
     requests=3.0,
+    requests_apart=3.0,
     settle=0.3,
     frame=0.2,
     hear=0.03,
@@ -76,12 +77,24 @@ def test_all_share_the_cores_of_a_machine() -> None:
 
 
 def test_where_a_cdn_is_slow_the_requests_under_way_bound_a_transformer() -> None:
-    free = msgspec.structs.replace(COSTS, resolve=0.01, site=0.01, requests=3.0)
+    free = msgspec.structs.replace(COSTS, resolve=0.01, site=0.01)
     load = Load(searches=5, items=60, cdn_ms=100, transformer_only=True)
     found = predict(free, load)
     assert found.throughput == pytest.approx(PROBES / (3 * 0.1), rel=0.1)
     doubled = predict(free, msgspec.structs.replace(load, replicas=2))
     assert doubled.throughput == pytest.approx(2 * PROBES / (3 * 0.1), rel=0.15)
+
+
+def test_transformers_that_remember_apart_ask_more(prices: dict[str, Any]) -> None:
+    apart = msgspec.structs.replace(COSTS, requests_apart=4.5)
+    assert [apart.requests_at(n) for n in (1, 2, 4, 8)] == [3.0, 3.75, 4.5, 4.5]
+    assert apart.resolve_at(4) == pytest.approx(1.5 * COSTS.resolve)
+    free = msgspec.structs.replace(apart, resolve=0.01, site=0.01)
+    found = predict(free, Load(searches=8, items=60, cdn_ms=100, transformer_only=True, replicas=4))
+    assert found.throughput == pytest.approx(4 * PROBES / (4.5 * 0.1), rel=0.2)
+    asked = Asked(sessions_an_hour=36_000)
+    many, few = (plan(costs, asked, prices, cells=1).pods["transformer"] for costs in (apart, COSTS))
+    assert many == pytest.approx(1.5 * few, abs=1)
 
 
 def test_a_plan_has_the_pods_that_its_work_takes(prices: dict[str, Any]) -> None:
