@@ -23,6 +23,14 @@ CERTIFICATE_WANTED = (
     "certificate expired",
     "handshake failure",
 )
+UNKNOWN_ISSUER = (
+    2,
+    18,
+    19,
+    20,
+    21,
+)  # OpenSSL's X509_V_ERR_…: no issuer is known that is trusted, or its key is another
+OTHER_NAME = (62, 64)  # …_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH
 
 log = structlog.get_logger()
 
@@ -49,6 +57,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=settings.nats_ca_file)
     except (ssl.SSLError, OSError) as error:
         raise StartFailed(f"NATS_CA_FILE: {settings.nats_ca_file!r} holds no certificates ({error})") from error
+    context.verify_flags |= ssl.VERIFY_X509_STRICT  # as Python 3.13 does by itself: what holds here holds in the images
     if settings.nats_cert_file is not None:
         try:
             context.load_cert_chain(settings.nats_cert_file, settings.nats_key_file, password=_no_password)
@@ -72,8 +81,7 @@ def refused(settings: Settings, error: Exception) -> str | None:
     """What to do where `error` says that the broker and this process do not accept each other; else None."""
     said = str(error).lower()
     if isinstance(error, ssl.SSLCertVerificationError):
-        what = "is not the one that issued it" if settings.nats_ca_file else "is not set, and no known authority did"
-        return f"its certificate is not accepted ({error.verify_message}): NATS_CA_FILE {what}"
+        return f"its certificate is not accepted ({error.verify_message}): {_why(settings, error.verify_code)}"
     if isinstance(error, NoTls):
         return f"{error}: NATS_URL, NATS_CA_FILE or NATS_CERT_FILE demand it"
     if any(words in said for words in CERTIFICATE_WANTED):
@@ -85,6 +93,15 @@ def refused(settings: Settings, error: Exception) -> str | None:
         known = bool(settings.nats_nkey_file or settings.nats_user or "@" in settings.nats_url)
         return f"it does not know {by}" if known else "it wants to know who this is: set NATS_NKEY_FILE"
     return None
+
+
+def _why(settings: Settings, code: int) -> str:
+    if code in OTHER_NAME:
+        return "NATS_URL has to name the server as its certificate does"
+    if code not in UNKNOWN_ISSUER:
+        return "docs/nats.md says how one is made"
+    what = "is not the one that issued it" if settings.nats_ca_file else "is not set, and no known authority did"
+    return f"NATS_CA_FILE {what}"
 
 
 class NoTls(OSError):

@@ -80,12 +80,59 @@ def test_the_servers_take_the_configuration_that_is_mounted(
     with_certificates(tmp_path, tmp_path / "tls")
     file = Path(container["args"][container["args"].index("--config") + 1])
     assert str(file.parent) == mount["mountPath"]
-    environ = {
-        entry["name"]: entry.get("value", "nats-0").replace("$(NATS_SERVER_NAME)", "nats-0")
-        for entry in container["env"]
-    }
     config = tmp_path / file.name
-    assert accepted(config) in taken(config, environ).replace("'", "")
+    assert accepted(config) in taken(config, _environ(container)).replace("'", "")
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_servers_keep_their_streams_on_the_volume(
+    name: str, secrets: dict[str, dict[str, str]], certificates: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    spec = pod(workloads(overlay(name))["nats"])
+    [container] = spec["containers"]
+    folders = {mount["mountPath"]: tmp_path / mount["name"] for mount in container["volumeMounts"]}
+    for folder in folders.values():
+        folder.mkdir()
+    maps = {found: one["data"] for found, one in of_kind(overlay(name), "ConfigMap").items()}
+    [volume] = [volume for volume in spec["volumes"] if volume["name"] == "config"]
+    mounted(volume["projected"]["sources"], {**maps, **secrets, **certificates}, folders["/etc/nats"])
+    with_certificates(folders["/etc/nats"], folders["/etc/nats"] / "tls")
+    said = "".join(_started(_args(container["args"], folders), _environ(container)))
+    [store] = re.findall(r'Store Directory: *"(.*)"', said)
+    [claim] = workloads(overlay(name))["nats"]["spec"]["volumeClaimTemplates"]
+    [kept] = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == claim["metadata"]["name"]]
+    assert Path(store).parent == folders[kept], said
+
+
+def _args(args: list[str], folders: dict[str, Path]) -> list[str]:
+    """Those of a container, with other folders in the place of its own."""
+    found = list(args)
+    for place, folder in folders.items():
+        found = [str(folder) + arg.removeprefix(place) if arg.startswith(place) else arg for arg in found]
+    return found
+
+
+def _environ(container: dict[str, Any]) -> dict[str, str]:
+    """That of the pod nats-0."""
+    found = {entry["name"]: entry.get("value", "nats-0") for entry in container["env"]}
+    return {name: value.replace("$(NATS_SERVER_NAME)", "nats-0") for name, value in found.items()}
+
+
+def _started(args: list[str], environ: dict[str, str]) -> list[str]:
+    """What nats-server says until it is ready, at ports of its own; it is ended then."""
+    ports = ["--addr", "127.0.0.1", "--port", "-1", "--http_port", "-1"]
+    environ = {**os.environ, **environ, "NATS_CLUSTER_LISTEN": "127.0.0.1:-1"}
+    said = []
+    with subprocess.Popen(
+        [str(find_server()), *args, *ports], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
+        assert server.stdout is not None
+        for line in server.stdout:  # it ends where the server does
+            said.append(line)
+            if "Server is ready" in line:
+                break
+        server.kill()
+    return said
 
 
 def test_without_the_keys_it_is_refused(secrets: dict[str, dict[str, str]], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from libs.client.broker import Broker
+from libs.common.broker_access import tls_context
 from libs.common.bus import Bus, connect
 from libs.common.errors import BadSetting, StartFailed
 from libs.common.settings import Settings, from_environment
 from tests.authority import Authority
 from tests.guarded import guarded_broker, key, with_certificates
 from tests.wait import wait_until
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
@@ -134,6 +138,38 @@ async def test_renewed_certificates_are_taken_up_without_a_restart(
             await wait_until(lambda: bus.reconnects == 1, "connected again")
         assert is_encrypted(bus)
     assert [line for line in logs if "certificate" in str(line)] == []
+
+
+@pytest.mark.parametrize(("page", "server"), [("nats.md", "nats-0"), ("kubernetes.md", "nats")])
+async def test_certificates_made_as_the_docs_say_are_accepted(page: str, server: str, tmp_path: Path) -> None:
+    [recipe] = [block for block in (DOCS / page).read_text().split("```")[1::2] if "-x509 " in block]
+    steps = "\n".join(line for line in recipe.splitlines() if not line.startswith("kubectl "))
+    made = await asyncio.create_subprocess_exec("bash", "-euc", steps, cwd=tmp_path)
+    assert await made.wait() == 0
+    shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    shown.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    trusting = tls_context(Settings(nats_ca_file=str(tmp_path / "ca.crt")))
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", ssl=shown) as serving:
+        port = serving.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting, server_hostname=server)
+        assert await reader.read() == b"hello"
+        writer.close()
+
+
+async def test_a_broker_that_is_called_by_another_name_is_told_from_an_authority_that_is_another(
+    broker: Broker, authority: Authority
+) -> None:
+    authority.issue("tls", "nats-0")
+    await asyncio.to_thread(broker.stop)
+    broker.start()
+    with pytest.raises(StartFailed, match="NATS_URL has to name the server as its certificate does"):
+        async with connect(told(broker, nats_ca_file=authority.ca_file), "gateway"):
+            pass
 
 
 @pytest.mark.parametrize("name", ["NATS_NKEY_FILE", "NATS_CA_FILE", "NATS_CERT_FILE", "NATS_KEY_FILE"])

@@ -122,6 +122,7 @@ def test_the_brokers_certificate_has_every_name_that_it_is_reached_by() -> None:
         address = advertised.replace("$(NATS_SERVER_NAME)", name)
         assert address == f"{name}.{broker['spec']['serviceName']}:6222"  # as test_secrets.py has the routes
         reached.add(address.removesuffix(":6222"))
+    reached.add("localhost")  # by the operator's port-forward
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     [named] = [set(re.findall(r"DNS:([^,\\\s]+)", line)) for line in text.splitlines() if "subjectAltName=" in line]
     [block] = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "kind: Certificate" in block]
