@@ -125,12 +125,14 @@ def _media_of(
             return
         by_signature[signature] = _raw(clip, variants, signature, item_of(signature), words, pin, session, captured_at)
 
+    read: set[int] = set()
     for clip in _known_places(pin):
         if variants := _variants(clip.video):
             add(clip, variants)
+            read.add(id(clip.video))
         elif named := _named(clip.holder):
             numbers.setdefault(named, len(numbers))
-    for place, clip, variants in _unknown_places(pin):
+    for place, clip, variants in _unknown_places(pin, read):
         if _signature(variants) not in by_signature:
             strange.append(f"a video in the unknown place {readable(place)[:MOST_KEY]}")
             add(clip, variants)
@@ -219,15 +221,15 @@ def _variant(key: str, row: Any) -> Variant | None:
     )
 
 
-def _unknown_places(pin: dict[str, Any]) -> Iterator[tuple[str, _Clip, list[Variant]]]:
-    """Videos anywhere else in the pin: where the site renames a field, they are still found."""
+def _unknown_places(pin: dict[str, Any], read: set[int]) -> Iterator[tuple[str, _Clip, list[Variant]]]:
+    """Videos anywhere else in the pin than in the objects `read`: where the site renames a field, they are found."""
     loose: dict[str, tuple[str, list[Variant]]] = {}
 
     def walk(value: Any, path: tuple[str, ...], holder: dict[str, Any]) -> Iterator[tuple[str, _Clip, list[Variant]]]:
         if len(path) > DEPTH:
             return
         if isinstance(value, dict):
-            if _is_another(value):
+            if id(value) in read or _is_another(value):
                 return
             if variants := _variants(value):
                 yield ".".join(path), _Clip(value, holder), variants

@@ -39,6 +39,7 @@ class Feed:
         self._alone = alone
         self._request = request
         self._listing = listing
+        self._size = pinterest.page_size(request.result_limit)
         self._site = site
         self._pacer = pacer
         self._patience = patience
@@ -104,8 +105,8 @@ class Feed:
                     page = page_read(WAY, self._number, found, span, [])
                 yield page
 
-    async def _asked(self, tab: Tab, size: int = pinterest.PAGE_SIZE) -> Envelope:
-        asked = self._listing.asked(self._bookmark, size)
+    async def _asked(self, tab: Tab, size: int | None = None) -> Envelope:
+        asked = self._listing.asked(self._bookmark, size or self._size)
         return await self._patience.of(lambda: ask(tab, asked, self._pacer))
 
     def _doubtful(self, envelope: Envelope) -> bool:

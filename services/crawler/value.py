@@ -11,6 +11,7 @@ MOST = 2**53  # above it a JSON number is no longer exact, and certainly no size
 MOST_CHARACTERS = 4096  # the site allows 800 in a description; addresses are shorter too
 DEPTH = 40  # deeper than any recorded payload; guards the walks below against hostile nesting
 
+_BLANK = re.compile(r"\s")
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _VARIANT_KEYS = {
     name.replace("_", "").lower(): name
@@ -61,8 +62,10 @@ def whole(value: Any) -> int | None:
 
 def link(value: Any, origin: str | None = None) -> str | None:
     """An http(s) address, made absolute; a path counts only where `origin` says of which site."""
+    if not isinstance(value, str) or "/" not in value:  # most strings of a pin
+        return None
     found = text(value)
-    if found is None or any(character.isspace() for character in found):
+    if found is None or _BLANK.search(found):
         return None
     if found.startswith("//"):
         found = "https:" + found

@@ -39,7 +39,7 @@ from tests.fake_pinterest.running import RunningSite, running_site
 from tests.integration.crawled import Crawl, Strategy, settings
 
 AT_ONCE = {"feed": 8, "page": 5, "auto": 5}  # sessions side by side in one browser; rendering costs
-SIZES = {"feed": "pins:160", "page": "pins:70", "auto": "pins:130"}  # a first, a middle and a last page that differ
+SIZES = {"feed": "pins:260", "page": "pins:70", "auto": "pins:230"}  # a first, a middle and a last page that differ
 PLACES = ("first", "middle", "last")
 TIMES = ("1", "2", "3", "always")
 WAYS: tuple[Strategy, ...] = ("feed", "page", "auto")

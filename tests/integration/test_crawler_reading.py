@@ -127,7 +127,7 @@ async def test_a_page_that_carries_its_first_pins_is_read_whole(site: RunningSit
 async def test_a_lasting_refusal_ends_with_its_reason_and_what_was_found(
     site: RunningSite, fault: str, reason: Reason
 ) -> None:
-    got = await crawl(site, f"glaze pins:120 fault:{fault} at:middle times:always")
+    got = await crawl(site, f"glaze pins:240 fault:{fault} at:middle times:always")
     assert got.failed is not None and got.failed.reason is reason
     assert got.failed.message.endswith(".")
     assert got.media

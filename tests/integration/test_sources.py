@@ -152,7 +152,7 @@ async def test_a_user_whose_feed_is_refused_is_read_by_the_page(site: RunningSit
 
 async def test_a_lasting_refusal_of_a_board_ends_with_its_reason_and_what_was_found(site: RunningSite) -> None:
     reasons = {"forbidden": Reason.BLOCKED, "loop": Reason.UPSTREAM_CHANGED, "e500": Reason.UNREACHABLE}
-    paths = [f"/mia/bowls--pins-120--fault-{fault}--times-always/" for fault in reasons]
+    paths = [f"/mia/bowls--pins-240--fault-{fault}--times-always/" for fault in reasons]
     for got, reason in zip(await crawl_all(site, paths, "feed"), reasons.values(), strict=True):
         assert got.failed is not None
         assert got.failed.reason is reason
