@@ -73,7 +73,7 @@ async def asked(site: RunningSite) -> list[dict[str, Any]]:
 
 async def test_two_crawlers_ask_no_faster_than_one_may(site: RunningSite, pods: list[Browser]) -> None:
     before = len(await asked(site))
-    queries = [f"glaze pins:300 seed:pace{n}" for n in range(4)]
+    queries = [f"glaze pins:600 seed:pace{n}" for n in range(4)]
     crawls = await asyncio.gather(*(Told().run(pods[n % 2], query) for n, query in enumerate(queries)))
     for crawl, query in zip(crawls, queries, strict=True):
         assert_all_found(crawl, query)
