@@ -144,7 +144,7 @@ def run_doctor(site: str | None) -> int:
     try:
         settings = from_environment(UpstreamSettings, environ)
     except BadSetting as error:
-        console.print(f"bad setting: {error}", highlight=False)
+        console.print(Text(f"bad setting: {error}"))
         return 1
     checks: list[Callable[[], Finding]] = [
         check_system,
