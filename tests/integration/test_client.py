@@ -365,6 +365,12 @@ def test_the_doctor_names_what_is_missing_and_how_to_get_it(unused_port: int) ->
     assert "Traceback" not in done.stderr
 
 
+def test_a_bad_setting_is_named_by_the_doctor_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAM_PROXY", "[/proxy]")
+    done = pinstream("doctor")
+    assert (done.returncode, done.stderr, "'[/proxy]'" in done.stdout) == (1, "", True)
+
+
 @asynccontextmanager
 async def status_of(found: dict[str, Any]) -> AsyncIterator[tuple[str, list[Request]]]:
     """A gateway that tells this of the whole; also gives the requests that it got."""
