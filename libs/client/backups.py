@@ -16,7 +16,7 @@ from libs.common.errors import PinstreamError, StreamMissing
 from libs.common.exit_codes import EX_FAILED, EX_UNAVAILABLE
 from libs.common.refusal import ApiRefused
 from libs.common.settings import from_environment
-from libs.common.snapshots import FACTS, SnapshotFailed, read, restore, save
+from libs.common.snapshots import FACTS, SnapshotFailed, check, read, restore, save
 from libs.common.streams import StreamSettings, set_up, streams
 
 QUIET = 50  # what goes wrong is said in a sentence, not in log lines
@@ -49,7 +49,8 @@ def run_restore(folder: Path, *, replace: bool) -> int:
         return _sorry(f"{folder} holds no backup")
 
     async def work(bus: Bus, settings: StreamSettings) -> int:
-        names = [read(one).config["name"] for one in folders]  # all that can be seen to be wrong, before anything goes
+        # all that can be seen to be wrong, before anything goes
+        names = [(await asyncio.to_thread(check, one)).config["name"] for one in folders]
         if in_use := await _in_use(bus, settings):
             return _sorry(f"{', '.join(in_use)} still read; stop the services first")
         there = [name for name in names if await _exists(bus, name)]

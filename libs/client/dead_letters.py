@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from libs.client.command import at_broker, moment, sorry
 from libs.common.bus import Bus
@@ -146,5 +147,5 @@ def _table(found: list[Letter]) -> None:
     for column in ("number", "stage", "subject", "buried_at", "size", "reason"):
         table.add_column(column, overflow="fold")
     for one in found:
-        table.add_row(*(str(fact) for fact in _facts(one).values()))
+        table.add_row(*(Text(str(fact)) for fact in _facts(one).values()))
     Console().print(table if found else "no dead letters")

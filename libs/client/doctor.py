@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from math import ceil
 from typing import NamedTuple
 
 import httpx2
@@ -20,12 +21,13 @@ from rich.text import Text
 
 from libs.client.broker import find_server, version_of
 from libs.client.errors import BrokerMissing
-from libs.client.ports import allow_rebinding
 from libs.common.errors import BadSetting
+from libs.common.ports import allow_rebinding
 from libs.common.settings import UpstreamSettings, from_environment, without_password
+from libs.common.streams import StreamSettings, streams
 
-DISK_MB = 2500  # the broker takes three quarters of what is free, and the streams' bounds are 1.6 GB
-PORTS = (8080, 8081, 8082, 8083)
+STORE_SHARE = 0.75  # of what is free: what the broker takes for its streams, if not told otherwise
+PORTS = (8080, 8081, 8082, 8083, 8084)  # the gateway's, then those of each service's health
 BROWSER_ADVICE = {
     "linux": "run scripts/install, or: apt-get install chromium",
     "darwin": "install Google Chrome, or: brew install --cask chromium, or: playwright install chromium",
@@ -105,11 +107,16 @@ def check_ports() -> Finding:
     return Finding("ports", not taken, words, "end what listens there, or choose another: pinstream up --port", False)
 
 
-def check_disk() -> Finding:
+def room_for(settings: StreamSettings) -> int:
+    """The bytes that have to be free for a broker to take the streams."""
+    return ceil(sum(int(stream["max_bytes"]) for stream in streams(settings)) / STORE_SHARE)
+
+
+def check_disk(settings: StreamSettings) -> Finding:
     """Room for the streams."""
-    free_mb = shutil.disk_usage(tempfile.gettempdir()).free // 2**20
-    advice = f"free some space in {tempfile.gettempdir()}, or: pinstream up --store DIR"
-    return Finding("disk", free_mb >= DISK_MB, f"{free_mb} MB free", advice)
+    free, needed = shutil.disk_usage(tempfile.gettempdir()).free, room_for(settings)
+    found = f"{free // 2**20} MiB free, {ceil(needed / 2**20)} are needed"
+    return Finding("disk", free >= needed, found, f"free some in {tempfile.gettempdir()}, or: pinstream up --store DIR")
 
 
 def check_certutil(settings: UpstreamSettings) -> Finding:
@@ -142,9 +149,9 @@ def run_doctor(site: str | None) -> int:
     console = Console()
     environ = {**os.environ, **({"SITE_URL": site} if site else {})}
     try:
-        settings = from_environment(UpstreamSettings, environ)
+        settings, of_streams = from_environment(UpstreamSettings, environ), from_environment(StreamSettings, environ)
     except BadSetting as error:
-        console.print(f"bad setting: {error}", highlight=False)
+        console.print(Text(f"bad setting: {error}"))
         return 1
     checks: list[Callable[[], Finding]] = [
         check_system,
@@ -152,7 +159,7 @@ def run_doctor(site: str | None) -> int:
         check_browser,
         check_broker,
         check_ports,
-        check_disk,
+        lambda: check_disk(of_streams),
         lambda: check_certutil(settings),
         lambda: check_site(settings),
     ]

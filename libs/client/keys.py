@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from libs.client.command import at_broker, moment, sorry
 from libs.common import keys, webhook_key
@@ -136,5 +137,5 @@ def _table(found: list[AccessKey]) -> None:
     for column in ("id", "name", "owner", "state", "created_at", "expires_at", "revoked_at"):
         table.add_column(column, overflow="fold")
     for key in found:
-        table.add_row(*(fact or "" for fact in _facts(key).values()))
+        table.add_row(*(Text(fact or "") for fact in _facts(key).values()))
     Console().print(table if found else "no keys")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from contextlib import nullcontext, suppress
 from datetime import datetime
@@ -18,11 +17,15 @@ from rich.text import Text
 from libs.client.errors import GatewayUnreachable, RequestRefused
 from libs.client.gateways import Document, addresses, ask, gateways
 from libs.common.exit_codes import EX_UNAVAILABLE, EX_USAGE
+from libs.common.process import on_stop_signals
 
 EX_DOWN = 1
 EVERY_S = 1.0
 PATH = "/v1/status"
 SILENT_FROM_S = 2.0  # an answer a second is usual
+COLUMNS = ("replica", "state", "in hand", "a second", "takes", "memory", "up", "version", "last error")
+WIDE_COLUMNS = 110  # narrower terminals get no memory, and the errors below the table
+PIPE_COLUMNS = 10_000  # where nobody's terminal is too narrow
 STYLES = {"ready": "green", "unready": "yellow", "stopping": "cyan", "stopped": "dim", "lost": "bold red"}
 
 
@@ -47,49 +50,63 @@ def verdict(document: Document) -> str:
 def view(document: Document, width: int) -> Group:
     """The whole as tables."""
     style = "bold red" if down(document) else "yellow" if document["broker"]["trouble"] else "green"
-    return Group(
-        Text(verdict(document), style=style), _replicas(document, width), Text(_sessions(document)), _queues(document)
-    )
+    errors = [] if width >= WIDE_COLUMNS else _errors(document)
+    head = Text(verdict(document), style=style)
+    return Group(head, _replicas(document, width), *errors, Text(_sessions(document)), _queues(document))
 
 
 def _replicas(document: Document, width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = ("replica", "state", "in hand", "a second", "takes", "memory", "up", "version", "last error")
-    wide = width >= 110
-    for name in columns if wide else columns[:-4]:
+    columns = [name for name in COLUMNS if width >= WIDE_COLUMNS or name not in ("memory", "last error")]
+    for name in columns:
         right = name in ("in hand", "a second", "takes", "memory", "up")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "last error", overflow="fold")
+        whole = right or name == "version"
+        table.add_column(name, justify="right" if right else "left", no_wrap=whole, overflow="fold")
     for service in document["services"]:
         if not service["replicas"]:
-            cells = [service["service"], Text("none", style=STYLES["lost"])]
-            table.add_row(*cells)
+            table.add_row(Text(service["service"]), Text("none", style=STYLES["lost"]))
         for replica in service["replicas"]:
-            cells = _row(service["service"], replica, document["now"])
-            table.add_row(*(cells if wide else cells[:-4]))
-            error = replica["last_error"]
-            if error and not wide:
-                table.add_row(Text(f"  {error['message']}", style="dim", overflow="fold"))
+            cells = dict(zip(COLUMNS, _row(service["service"], replica, document["now"]), strict=True))
+            table.add_row(*(cells[name] for name in columns))
     return table
 
 
+def _errors(document: Document) -> list[Text]:
+    return [
+        Text(f"  {_name(service['service'], replica)}, {_error(replica, document['now'])}", style="dim")
+        for service in document["services"]
+        for replica in service["replicas"]
+        if replica["last_error"]
+    ]
+
+
+def _name(service: str, replica: Document) -> str:
+    name: str = replica["replica"]
+    return name if name.startswith(service) else f"{service} {name}"
+
+
+def _error(replica: Document, now: str) -> str:
+    error = replica["last_error"]
+    return "-" if error is None else f"{_span(_seconds(error['at'], now))} ago: {error['message']}"
+
+
 def _row(service: str, replica: Document, now: str) -> list[str | Text]:
-    name, state = replica["replica"], replica["state"]
+    state = replica["state"]
     works = [work for work in replica["endpoints"] if not work["name"].startswith("suspects")]
     first = works[0] if works else None
-    error = replica["last_error"]
     silent = f" for {_span(replica['silent_s'])}" if replica["silent_s"] > SILENT_FROM_S else ""
     not_held = [check for check, holds in replica["checks"].items() if not holds]
     why = f": not {', '.join(not_held)}" if state == "unready" else silent
     return [
-        name if name.startswith(service) else f"{service} {name}",
+        Text(_name(service, replica)),
         Text(state + why, style=STYLES.get(state, "")),
         "-" if first is None else f"{first['busy']}" + (f"/{first['most']}" if first["most"] else ""),
         _number(first and first["per_second"]),
         _milliseconds(first and first["latency_ms"]),
         "-" if replica["memory_bytes"] is None else f"{replica['memory_bytes'] / 1e6:.0f} MB",
         _span(_seconds(replica["started_at"], now)) if state not in ("lost", "stopped") else "-",
-        replica["version"],
-        Text("-" if error is None else f"{_span(_seconds(error['at'], now))} ago: {error['message']}", overflow="fold"),
+        Text(replica["version"]),
+        Text(_error(replica, now)),
     ]
 
 
@@ -105,7 +122,7 @@ def _queues(document: Document) -> Table:
         table.add_column(name, justify="left" if name == "queue" else "right", no_wrap=True)
     for queue in document["queues"]:
         oldest = "-" if queue["oldest_s"] is None else _span(queue["oldest_s"])
-        table.add_row(queue["consumer"], str(queue["pending"]), str(queue["in_flight"]), oldest)
+        table.add_row(Text(queue["consumer"]), str(queue["pending"]), str(queue["in_flight"]), oldest)
     return table
 
 
@@ -132,14 +149,15 @@ def _milliseconds(value: float | None) -> str:
 
 async def _run(places: list[str], *, watch: bool, as_json: bool, api_key: str | None) -> int:
     console = Console()
+    if not console.is_terminal:
+        console.width = PIPE_COLUMNS
     async with gateways(api_key) as client:
         document = await ask(client, places)
         if not watch:
             _write(document, console, as_json)
             return EX_DOWN if down(document) else 0
         stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        on_stop_signals(stop.set)
         live = Live(console=console, auto_refresh=False, screen=False)
         with nullcontext() if as_json else live:
             while not stop.is_set():

@@ -8,8 +8,8 @@ import sys
 
 from libs.client.errors import BrokerMissing, StackFailed
 from libs.client.local import LocalOptions, LocalStack
-from libs.client.ports import allow_rebinding
 from libs.common.exit_codes import EX_UNAVAILABLE
+from libs.common.ports import allow_rebinding
 from libs.common.process import on_stop_signals
 from libs.common.settings import without_password
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from libs.common import metrics
 from libs.common.errors import StartFailed
+from libs.common.ports import allow_rebinding
 from libs.common.settings import Settings
 
 GRACE_S = 5
@@ -56,7 +57,7 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        allow_rebinding(sock)
         sock.bind((host, port))
         sock.listen(2048)
     except OSError as error:

@@ -7,6 +7,7 @@ the other wrote.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,16 @@ class SnapshotFailed(PinstreamError):
 
 
 class Snapshot(msgspec.Struct):
-    """What is known of a saved stream: its configuration, and its state when it was saved."""
+    """What is known of a saved stream: its configuration, its state when it was saved, and how its messages' file was.
+
+    Of that the `nats` command and older versions say nothing.
+    """
 
     config: dict[str, Any]
     state: dict[str, Any]
     type: str = "io.nats.jetstream.api.v1.stream_snapshot_response"
+    size_bytes: int | None = None
+    sha256: str | None = None
 
     @property
     def messages(self) -> int:
@@ -46,6 +52,7 @@ async def save(bus: Bus, stream: str, folder: Path) -> Snapshot:
     try:
         request = {"deliver_subject": inbox, "chunk_size": CHUNK_BYTES, "no_consumers": False, "jsck": False}
         answer = await bus.api(f"STREAM.SNAPSHOT.{stream}", request)
+        size, digest = 0, hashlib.sha256()
         with (folder / MESSAGES).open("wb") as file:
             while True:
                 try:
@@ -58,12 +65,13 @@ async def save(bus: Bus, stream: str, folder: Path) -> Snapshot:
                     raise SnapshotFailed(f"{stream}: {status} {(part.headers or {}).get('Description', '')}".rstrip())
                 if not part.data:
                     break
-                file.write(part.data)
+                size += file.write(part.data)
+                digest.update(part.data)
                 if part.reply:
                     await bus.tell(part.reply)
     finally:
         await subscription.unsubscribe()
-    snapshot = Snapshot(answer["config"], answer["state"])
+    snapshot = Snapshot(answer["config"], answer["state"], size_bytes=size, sha256=digest.hexdigest())
     (folder / FACTS).write_bytes(msgspec.json.format(msgspec.json.encode(snapshot)))  # last: now it is one
     return snapshot
 
@@ -80,6 +88,21 @@ def read(folder: Path) -> Snapshot:
         return msgspec.json.decode((folder / FACTS).read_bytes(), type=Snapshot)
     except (OSError, msgspec.DecodeError) as error:
         raise SnapshotFailed(f"{folder / FACTS}: {error}") from error
+
+
+def check(folder: Path) -> Snapshot:
+    """The same, of one whose messages' file is as it was saved, where that is known; raises SnapshotFailed, too."""
+    snapshot, path = read(folder), folder / MESSAGES
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            if snapshot.size_bytes not in (None, size):
+                raise SnapshotFailed(f"{path} has {size} bytes of {snapshot.size_bytes}")
+            if snapshot.sha256 not in (None, hashlib.file_digest(file, "sha256").hexdigest()):
+                raise SnapshotFailed(f"{path} is not as it was saved: its SHA-256 is another")
+    except OSError as error:
+        raise SnapshotFailed(f"{path}: {error.strerror}") from error
+    return snapshot
 
 
 async def restore(bus: Bus, folder: Path) -> Snapshot:

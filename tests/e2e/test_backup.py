@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from libs.client.broker import running_broker
+from libs.client.broker import Broker, running_broker
 from libs.client.client import Client
+from libs.common import subjects
+from libs.common.bus import connect
 from libs.common.frames import VideoFrame
 from libs.common.messages import Video
+from libs.common.settings import Settings
+from libs.common.streams import StreamSettings, set_up, streams
 from tests.e2e.answer import assert_right
 from tests.e2e.conftest import Stack
 from tests.fake_pinterest import expected_results
@@ -83,3 +90,55 @@ def test_a_backup_that_was_cut_short_is_none(tmp_path: Path) -> None:
         (tmp_path / "saved" / "RAW" / "backup.json").write_text('{"config": {"name"')
         half = pinstream("restore", str(tmp_path / "saved"), nats_url=broker.url)
         assert half.returncode == 1 and "backup.json" in half.stderr
+
+
+@pytest.fixture
+async def saved(broker: Broker, tmp_path: Path) -> Path:
+    """A backup of a broker that holds a key and nothing else."""
+    async with connect(Settings(nats_url=broker.url), "test") as bus:
+        await set_up(bus, StreamSettings())
+    folder = tmp_path / "saved"
+    for arguments in (("keys", "create", "nightly"), ("backup", str(folder))):
+        done = await asyncio.to_thread(pinstream, *arguments, nats_url=broker.url)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def spoil(file: Path) -> None:
+    whole = bytearray(file.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    file.write_bytes(whole)
+
+
+def as_before(folder: Path) -> None:
+    """As older versions saved it."""
+    for facts in folder.glob("*/backup.json"):
+        known = json.loads(facts.read_bytes())
+        facts.write_text(json.dumps({name: known[name] for name in ("config", "state", "type")}))
+
+
+@pytest.mark.parametrize("harm", [cut, spoil, Path.unlink])
+async def test_a_backup_with_a_file_that_is_not_whole_deletes_nothing(
+    broker: Broker, saved: Path, harm: Callable[[Path], None]
+) -> None:
+    file = saved / subjects.RESULTS / "stream.tar.s2"
+    harm(file)
+    done = await asyncio.to_thread(pinstream, "restore", str(saved), "--replace", nats_url=broker.url)
+    assert done.returncode == 1 and str(file) in done.stderr, done.stderr
+    async with connect(Settings(nats_url=broker.url), "test") as bus:
+        for config in streams(StreamSettings()):
+            await bus.api(f"STREAM.INFO.{config['name']}")
+    listed = await asyncio.to_thread(pinstream, "keys", "list", nats_url=broker.url)
+    assert "nightly" in listed.stdout, listed.stderr
+
+
+async def test_a_backup_that_says_nothing_of_its_files_is_restored(broker: Broker, saved: Path) -> None:
+    as_before(saved)
+    done = await asyncio.to_thread(pinstream, "restore", str(saved), "--replace", nats_url=broker.url)
+    assert done.returncode == 0, done.stderr
+    listed = await asyncio.to_thread(pinstream, "keys", "list", nats_url=broker.url)
+    assert "nightly" in listed.stdout, listed.stderr

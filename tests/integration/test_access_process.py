@@ -123,6 +123,10 @@ async def test_the_command_makes_lists_and_revokes_keys(nats_url: str, tmp_path:
         assert client.close_code == 4501
         code, out, err = await pinstream("webhook-secret", **asked)
         assert (code, out, "a key is needed" in err) == (2, "", True)
+    named = "ci [/prod] [b]x[/b]"
+    await pinstream("keys", "create", named)
+    code, listed, err = await pinstream("keys", "list")
+    assert (code, err, named in listed) == (0, "", True)
     code, _, err = await pinstream("keys", "revoke", "0" * 16)
     assert (code, "no key" in err) == (1, True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,10 +13,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 from websockets.asyncio.server import ServerConnection, serve
 
 from libs.client.client import Client
 from libs.client.errors import GatewayUnreachable, RequestRefused, SearchFailed
+from libs.client.status import PATH, in_loop
 from libs.common.frames import (
     Accepted,
     AnyFrame,
@@ -27,7 +33,9 @@ from libs.common.frames import (
     VideoFrame,
     encode_frame,
 )
+from libs.common.health import http_server, listen
 from libs.common.messages import Kind, Reason, Video
+from tests.unit.client.test_status import document, replica
 from tests.wait import wait_until
 
 Answer = Callable[[ServerConnection, dict[str, Any], int], Awaitable[None]]
@@ -355,3 +363,55 @@ def test_the_doctor_names_what_is_missing_and_how_to_get_it(unused_port: int) ->
     for check in ("Python", "browser", "broker", "ports", "disk", "site"):
         assert check in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_bad_setting_is_named_by_the_doctor_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAM_PROXY", "[/proxy]")
+    done = pinstream("doctor")
+    assert (done.returncode, done.stderr, "'[/proxy]'" in done.stdout) == (1, "", True)
+
+
+@asynccontextmanager
+async def status_of(found: dict[str, Any]) -> AsyncIterator[tuple[str, list[Request]]]:
+    """A gateway that tells this of the whole; also gives the requests that it got."""
+    asked: list[Request] = []
+
+    async def status(request: Request) -> JSONResponse:
+        asked.append(request)
+        return JSONResponse(found)
+
+    sock = listen("127.0.0.1", 0)
+    async with http_server(Starlette(routes=[Route(PATH, status)]), sock):
+        yield f"ws://127.0.0.1:{sock.getsockname()[1]}/ws", asked
+
+
+async def test_in_a_pipe_the_status_is_shown_whole() -> None:
+    found = document()
+    error = {"message": "the CDN does not answer " * 9, "at": found["now"]}
+    found["services"][0]["replicas"] = [replica("transformer-6d5f7c9b8f-abcde", last_error=error)]
+    async with status_of(found) as (url, _):
+        done = await asyncio.to_thread(pinstream, "status", "--url", url)
+    row = next(line for line in done.stdout.splitlines() if "transformer-6d5f7c9b8f-abcde" in line)
+    assert all(fact in row for fact in ("61 MB", "3 h", "0.1.0", error["message"].strip()))
+
+
+async def test_the_status_is_watched_until_a_signal_also_where_loops_take_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotImplementedError  # as Windows' loops do
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    async with status_of(document()) as (url, asked):
+        monkeypatch.setattr(asyncio.get_running_loop(), "add_signal_handler", refuse)
+        watching = asyncio.create_task(in_loop(url, watch=True, as_json=True, api_key=None))
+        try:
+            await wait_until(lambda: len(asked) >= 2 or watching.done(), "it is asked again")
+            assert not watching.done()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await watching == 0
+        finally:
+            watching.cancel()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    assert capsys.readouterr().out

@@ -219,6 +219,9 @@ async def test_letters_are_shown_replayed_and_dropped_by_the_command(lane: Lane,
     assert kept[worse].body == b"raise \xff"
     code, _, err = await pinstream("replay", "--all", "--session", session, "--stage", "deadlines")
     assert (code, "come again by themselves" in err) == (1, True)
+    await bury(bus, subjects.DEDUP, bad, b"", {}, "no [/room] left")
+    code, out, err = await pinstream("list", "--session", session, "--format", "table")
+    assert (code, err, "[/room]" in out) == (0, "", True)
     code, _, err = await pinstream("drop", "--all", "--session", session)
     assert (code, await letters_of(bus, session)) == (0, {})
     code, _, err = await pinstream("show", str(second))

@@ -7,9 +7,10 @@ import os
 import secrets
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,14 @@ from websockets.typing import Subprotocol
 
 from libs.client.broker import Broker
 from libs.client.client import Client
+from libs.client.doctor import check_disk, room_for
 from libs.client.errors import RequestRefused
 from libs.common import subjects
 from libs.common.bus import Bus
 from libs.common.bus import connect as broker_connection
 from libs.common.errors import BrokerUnavailable, PublishRefused
 from libs.common.frames import ErrorFrame, Progress, VideoFrame
+from libs.common.refusal import ApiRefused
 from libs.common.session_log import SessionLog, session_log
 from libs.common.settings import Settings
 from libs.common.streams import StreamSettings, set_up
@@ -123,6 +126,20 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 @pytest.fixture
 def broker_on_disk(disk: Disk) -> Iterator[Broker]:
     yield from running(disk.place / "jetstream")
+
+
+@pytest.mark.parametrize(("more_mb", "fits"), [(1, True), (-4, False)])
+async def test_the_doctor_wants_as_much_room_as_a_broker_does(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, more_mb: int, fits: bool
+) -> None:
+    disk.size(f"{room_for(StreamSettings()) // 1024 + more_mb * 1024}k")
+    monkeypatch.setattr(tempfile, "tempdir", str(disk.place))
+    finding = check_disk(StreamSettings())
+    assert finding.ok is fits, finding.found
+    for broker in running(disk.place / "jetstream"):
+        async with broker_connection(Settings(nats_url=broker.url), "test") as bus:
+            with nullcontext() if fits else pytest.raises(ApiRefused, match="insufficient storage"):
+                await set_up(bus, StreamSettings())
 
 
 async def test_a_full_disk_is_told_and_all_goes_on_when_there_is_room(

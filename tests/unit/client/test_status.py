@@ -91,6 +91,27 @@ def test_the_table_shows_load_state_and_error(width: int) -> None:
     assert "the CDN does not answer" in text
     assert "3/200" in text and "12.5" in text and "41 ms" in text
     assert "dedup pod-7" in text
+    assert text.count("0.1.0") == 4 and "3 h" in text
     assert "3 sessions under way: 2 crawling, 1 queued" in text
     assert "2 min" in text  # the oldest of the queue
     assert all(len(line) <= width for line in text.splitlines())
+
+
+def test_long_names_and_errors_leave_the_version_whole() -> None:
+    error = {"message": "the CDN does not answer " * 9, "at": NOW}
+    found = document()
+    found["services"][0]["replicas"] = [
+        replica("transformer-6d5f7c9b8f-abcde", "lost", silent_s=12.2, last_error=error)
+    ]
+    lines = shown(found, 80).splitlines()
+    assert next(line for line in lines if "lost for 12 s" in line).rstrip().endswith("0.1.0")
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_names_are_shown_as_they_are_and_never_read_as_markup(width: int) -> None:
+    found = document()
+    found["services"][0]["replicas"] = [replica("[/prod]", version="[b]1", checks={"[/c]": False}, state="unready")]
+    found["services"] += [{"service": "[/other]", "ready": 0, "stages": [], "replicas": []}]
+    found["queues"][0]["consumer"] = "[/queue]"
+    text = shown(found, width)
+    assert all(name in text for name in ("[/prod]", "[b]1", "[/c]", "[/other]", "[/queue]"))
