@@ -10,9 +10,12 @@ from websockets.exceptions import ConnectionClosed
 
 from libs.common import keys
 from libs.common.session_log import SessionLog
+from services.gateway.firebase.requests import new_push_id
 from tests.integration.access import GuardedGateway, guarded
 from tests.integration.firebase_gateway import begin, wire
 from tests.wait import wait_until
+
+WANTED = {"search_query": "cups", "result_limit": 1}
 
 
 @pytest.fixture
@@ -56,8 +59,24 @@ async def test_nothing_is_begun_or_read_without_a_key(gateway: GuardedGateway, l
         assert (await client.get(one, params={"auth": ann.text})).json() == "queued"
         assert (await client.get(one, headers={"Authorization": "Bearer owner"})).json() is None
         assert (await client.get(one, headers={"Authorization": f"Bearer {ann.text}"})).json() == "queued"
-        wanted = {"search_query": "cups", "result_limit": 1}
-        assert (await client.post("/requests.json", json=wanted)).status_code == 401
-        assert (await client.post("/requests.json", json=wanted, params={"auth": ann.text})).status_code == 200
+        assert (await client.post("/requests.json", json=WANTED)).status_code == 401
+        assert (await client.post("/requests.json", json=WANTED, params={"auth": ann.text})).status_code == 200
     async with wire(gateway) as socket:
-        assert (await socket.ask("p", p="/requests/-Nabcdefghijklmnopqr", d=wanted))["s"] == "invalid_token"
+        assert (await socket.ask("p", p="/requests/-Nabcdefghijklmnopqr", d=WANTED))["s"] == "invalid_token"
+
+
+def client_of(gateway: GuardedGateway) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False)
+
+
+async def test_a_stranger_does_not_read_what_was_pushed_without_a_key_elsewhere(
+    gateway: GuardedGateway, log: SessionLog
+) -> None:
+    path = f"/requests/{new_push_id()}"
+    async with guarded(log, anonymous="yes") as elsewhere, wire(elsewhere) as client:
+        assert (await client.ask("p", p=path, d=WANTED))["s"] == "ok"
+        assert (await client.ask("g", p=path, q={}))["d"]["search_query"] == "cups"
+    async with wire(gateway) as client, client_of(gateway) as http:
+        assert await client.ask("g", p=path, q={}) == {"s": "ok", "d": None}
+        assert [each["b"]["d"] for each in await client.listen(path)] == [None]
+        assert (await http.get(f"{path}.json")).json() is None
