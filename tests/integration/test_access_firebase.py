@@ -80,3 +80,18 @@ async def test_a_stranger_does_not_read_what_was_pushed_without_a_key_elsewhere(
         assert await client.ask("g", p=path, q={}) == {"s": "ok", "d": None}
         assert [each["b"]["d"] for each in await client.listen(path)] == [None]
         assert (await http.get(f"{path}.json")).json() is None
+
+
+async def test_a_token_of_app_check_says_who_asks_by_rest_too(
+    gateway: GuardedGateway, log: SessionLog, session: str
+) -> None:
+    await begin(log, session, owner="key:ann")
+    ann, bob = await key_of(gateway, "ann"), await key_of(gateway, "bob")
+    one = f"/sessions/{session}/status/state.json"
+    async with client_of(gateway) as client:
+        assert (await client.get(one, params={"ac": ann.text})).json() == "queued"
+        assert (await client.get(one, headers={"X-Firebase-AppCheck": ann.text})).json() == "queued"
+        assert (await client.get(one, params={"ac": "nonsense"})).status_code == 401
+        assert (await client.get(one, params={"ac": "nonsense", "auth": ann.text})).json() == "queued"
+        assert (await client.get(one, params={"ac": ann.text, "auth": "owner"})).json() == "queued"
+        assert (await client.get(one, params={"ac": ann.text, "auth": bob.text})).json() is None

@@ -14,7 +14,7 @@ from libs.common.errors import BrokerUnavailable
 from services.gateway.callers import TokenRefused, caller_of
 from services.gateway.firebase.answers import JSON, EventStream, ValueAnswer
 from services.gateway.firebase.hashes import EMPTY, hash_of
-from services.gateway.firebase.identity import AUTH, Authenticator, Identity
+from services.gateway.firebase.identity import APP_CHECK, AUTH, Authenticator, Identity
 from services.gateway.firebase.query import ALL, QueryRefused, query_in
 from services.gateway.firebase.requests import RequestRefused, Requests, Unavailable, new_push_id
 from services.gateway.firebase.tree import REQUESTS, PermissionDenied, dig, path_of, place_of
@@ -91,6 +91,9 @@ class Rest:
             token = given.strip()
         if token:
             await identity.take(AUTH, token)
+        checked = request.query_params.get("ac") or request.headers.get("x-firebase-appcheck")
+        if checked and not identity.caller.owner:
+            await identity.take(APP_CHECK, checked)
 
     async def _get(self, request: Request, path: str, identity: Identity) -> ASGIApp:
         query, place = query_in(request.query_params), place_of(path)
