@@ -59,6 +59,8 @@ async def test_nothing_is_begun_or_read_without_a_key(gateway: GuardedGateway, l
         one = f"/sessions/{session}/status/state.json"
         assert (await client.get(one)).json() is None
         assert (await client.get(one, params={"auth": "nonsense"})).status_code == 401
+        refused = await client.get(one, headers={"Authorization": "Bearer nonsense"})
+        assert refused.status_code == 401 and list(refused.json()) == ["error"]
         assert (await client.get(one, params={"auth": ann.text})).json() == "queued"
         assert (await client.get(one, headers={"Authorization": "Bearer owner"})).json() is None
         assert (await client.get(one, headers={"Authorization": f"Bearer {ann.text}"})).json() == "queued"

@@ -105,6 +105,7 @@ class Connection:
                 if received["type"] == "websocket.disconnect":
                     return
                 await self._received(received.get("text") or "")
+                del received  # an idle connection keeps nothing of its last message
         except BadFrame as error:
             log.info("a client does not speak the protocol", error=str(error))
             await self.sender.control("e", str(error))
@@ -169,7 +170,7 @@ class Connection:
                 await (self._listen if action == "q" else self._get)(number, body)
                 return None
             case "n":
-                self.listeners.leave(_path(body), body.get("t"))
+                self.listeners.leave(_path(body), _tag(body))
                 return ""
             case "p":
                 return await self._put(body)
@@ -202,7 +203,7 @@ class Connection:
             await self._push_request(listener)
 
     async def _listen(self, number: Any, body: dict[str, Any]) -> None:
-        path, tag, hash_ = _path(body), body.get("t"), body.get("h") or ""
+        path, tag, hash_ = _path(body), _tag(body), body.get("h") or ""
         query, place = query_of(body.get("q")), place_of(path)
         if self.listeners.full:
             raise Refused("too_many_listens", "this connection listens to too many places")
@@ -276,6 +277,13 @@ def _path(body: dict[str, Any]) -> str:
     if not isinstance(path, str):
         raise Refused("invalid_request", PATH_NEEDED)
     return path
+
+
+def _tag(body: dict[str, Any]) -> int | None:
+    tag = body.get("t")
+    if tag is not None and type(tag) is not int:
+        raise Refused("invalid_request", "a tag is a whole number")
+    return tag
 
 
 def _token(body: dict[str, Any], name: str) -> str:
