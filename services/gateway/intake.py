@@ -12,7 +12,6 @@ from services.gateway.limits import BURST_S
 from services.gateway.rates import Allowance
 
 PATIENCE = Rate(0.2, 20)  # messages that come too fast are answered so often before the connection is ended
-MOST_BYTES_A_CHARACTER = 4
 
 
 class Intake:
@@ -27,20 +26,25 @@ class Intake:
 
     def refusal(self, message: MutableMapping[str, Any]) -> ErrorFrame | None:
         """What is wrong with a message, if anything is."""
-        wait_s = self._allowance.take()
+        wait_s = self.early_s()
         if wait_s > 0:
-            self.worn_out = self._patience.take() > 0
             told = "too many messages; this one was not read"
             return ErrorFrame(code=ErrorCode.RATE_LIMITED, message=told, retry_after_s=round(wait_s, 3))
         text = message.get("text")
         if text is None:
             return ErrorFrame(code="invalid_request", field="message", message="send text frames, not binary")
-        if self._too_long(text):
+        if bytes_of(text) > self._most:
             told = f"a message has at most {self._most} bytes"
             return ErrorFrame(code="message_too_large", field="message", message=told)
         return None
 
-    def _too_long(self, text: str) -> bool:
-        if len(text) * MOST_BYTES_A_CHARACTER <= self._most:
-            return False
-        return len(text) > self._most or len(text.encode("utf-8", "surrogatepass")) > self._most
+    def early_s(self) -> float:
+        """How many seconds too early a message comes, 0 where it may come now."""
+        wait_s = self._allowance.take()
+        self.worn_out = wait_s > 0 and self._patience.take() > 0
+        return wait_s
+
+
+def bytes_of(text: str) -> int:
+    """How many it was sent in."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -13,6 +14,7 @@ from services.gateway.problems import Problem, retry_after
 OPEN = frozenset({"/", "/docs", "/status", "/openapi.json", "/asyncapi.json", "/healthz", "/readyz"})
 OPEN_BELOW = ("/static/",)
 REST = "/v1/"
+FIREBASE = ".json"  # where none of those that are open
 
 
 async def refuse(
@@ -49,7 +51,10 @@ async def refuse(
         problem = Problem(status, code, message, retry_after_s=retry_after_s, headers=headers)
         await problem.answer(Request(scope))(scope, receive, send)
         return
-    body = encode_frame(ErrorFrame(code=code, message=message, retry_after_s=retry_after_s))
+    if scope["type"] == "http" and scope["path"].endswith(FIREBASE):
+        body = msgspec.json.encode({"error": message}).decode()
+    else:
+        body = encode_frame(ErrorFrame(code=code, message=message, retry_after_s=retry_after_s))
     response = Response(body, status, headers, "application/json")
     if scope["type"] == "websocket":
         await WebSocket(scope, receive, send).send_denial_response(response)

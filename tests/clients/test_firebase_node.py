@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from libs.common import keys
 from libs.common.session_log import SessionLog
 from services.gateway.firebase.tree import key_of
 from tests.clients.client_process import SEEN_S, ClientProcess, node_client
 from tests.clients.conftest import Origin, Spare
 from tests.clients.tls_front import tls_front
+from tests.integration.access import guarded
 from tests.integration.firebase_gateway import Names, begin, firebase_gateway
 from tests.integration.gateway_process import finish, give, give_many
 from tests.wait import wait_until
@@ -118,3 +120,17 @@ async def test_tokens_come_in_the_ways_of_the_sdk_and_stay_out_of_the_log(
             assert await client.ask("get", "got", path=f"sessions/{session}/status/state") is None
     said = "".join(capfd.readouterr())
     assert not [token for token in given.values() if token in said]
+
+
+async def test_what_is_beyond_the_limits_is_told_to_the_caller(log: SessionLog) -> None:
+    async with guarded(log, requests_per_minute=0.06, message_max_bytes=20_000) as gateway:
+        made = await keys.create(gateway.access.keyring.bus, "test", owner="ann")
+        await wait_until(lambda: gateway.access.keyring.key(made.text) is not None, "the gateway knows the key")
+        async with node_client("appcheck", f"http://{gateway.address}", made.text) as client:
+            wanted = {"search_query": "cats", "result_limit": 2}
+            for padding in ("ü" * 15_000, "x" * 50_000):
+                refused = await client.ask("push", "refused", value={**wanted, "padding": padding})
+                assert "a message has at most 20000 bytes" in refused
+            pushed = await client.ask("push", "pushed", value=wanted)
+            assert "this key asks too often" in await client.ask("push", "refused", value=wanted)
+            assert await client.ask("get", "got", path=f"requests/{pushed}/search_query") == "cats"

@@ -227,6 +227,8 @@ async def test_values_are_read_as_the_query_says(http: httpx2.AsyncClient, log: 
         {"orderBy": "$key"},
         {"orderBy": '"pin/title"'},
         {"orderBy": '"$key"', "startAt": "5"},
+        {"orderBy": '"$key"', "equalTo": "null"},
+        {"orderBy": '"$key"', "limitToFirst": "null"},
         {"orderBy": '"$key"', "limitToFirst": "2", "limitToLast": "2"},
         {"orderBy": '"$key"', "limitToFirst": "-1"},
         {"orderBy": '"$key"', "limitToFirst": "2", "shallow": "true"},

@@ -183,6 +183,15 @@ async def test_a_query_that_is_not_answered_says_so(client: WireClient, session:
     assert answer["s"] == "invalid_query"
 
 
+async def test_a_tag_that_is_no_number_is_refused(client: WireClient, session: str) -> None:
+    nested: Any = []
+    for _ in range(900):
+        nested = [nested]
+    for action in ("q", "n"):
+        answer = await client.ask(action, p=f"/sessions/{session}/videos", q={}, t=nested, h="")
+        assert answer["s"] == "invalid_request"
+
+
 async def test_a_listen_with_the_right_hash_costs_no_data(client: WireClient, log: SessionLog, session: str) -> None:
     await begin(log, session)
     await give_key(log, session, 1)

@@ -12,6 +12,7 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from libs.common.errors import BrokerUnavailable
+from libs.common.frames import CloseCode, ErrorCode
 from libs.common.tasks import end
 from services.gateway.callers import TokenRefused, caller_of
 from services.gateway.firebase.hashes import hash_of
@@ -21,13 +22,17 @@ from services.gateway.firebase.query import Query, QueryRefused, query_of
 from services.gateway.firebase.requests import RequestRefused, Requests, Unavailable
 from services.gateway.firebase.tree import REQUESTS, PermissionDenied, Place, dig, path_of, place_of
 from services.gateway.firebase.watch import Watch
-from services.gateway.firebase.wire import BadFrame, Inbox, MessageSender
+from services.gateway.firebase.wire import SEGMENT_CHARACTERS, BadFrame, Inbox, MessageSender, TooLong
+from services.gateway.intake import Intake
+from services.gateway.limits import Limited
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 
 INTERNAL_ERROR, TOO_BIG, TRY_AGAIN = 1011, 1009, 1013
 VERSION = "5"
 PATH_NEEDED = "b.p has to be a path"
+GIVEN_UP = ("n", "unauth", "unappeck")  # SDKs do not look at the answer
+SHORT_CHARACTERS = SEGMENT_CHARACTERS // 2  # SDKs count UTF-16, in which a character may be two
 REVOKED = {AUTH: "ac", APP_CHECK: "apc"}
 
 log = structlog.get_logger()
@@ -57,7 +62,9 @@ class Connection:
         self.identity = Identity(caller_of(websocket.scope), authenticator)
         self.sender = MessageSender(websocket, settings.send_timeout_s)
         self.listeners = Listeners(self.sender, settings.sessions_per_connection)
-        self._inbox = Inbox()
+        self.limits = sessions.limits
+        self._intake, self._inbox = Intake(settings), Inbox(settings.message_max_bytes)
+        self._early_s = 0.0  # how much too early the message under way has come
         self._troubled = asyncio.Event()
 
     async def serve(self) -> None:
@@ -97,12 +104,8 @@ class Connection:
                 received = await self.websocket.receive()
                 if received["type"] == "websocket.disconnect":
                     return
-                message = self._inbox.take(received.get("text") or "")
-                if message is not None and message["t"] == "c":
-                    if message["d"].get("t") == "p":
-                        await self.sender.control("o", {})
-                elif message is not None:
-                    await self._answer(message["d"])
+                await self._received(received.get("text") or "")
+                del received  # an idle connection keeps nothing of its last message
         except BadFrame as error:
             log.info("a client does not speak the protocol", error=str(error))
             await self.sender.control("e", str(error))
@@ -111,10 +114,31 @@ class Connection:
             if not self.sender.closing and not isinstance(error, WebSocketDisconnect):
                 raise  # Starlette's word for a send or receive after the close is RuntimeError
 
+    async def _received(self, text: str) -> None:
+        if not self._inbox.amid:
+            self._early_s = self._intake.early_s()
+        elif len(text) < SHORT_CHARACTERS:  # the others are few, for a message is only so long
+            self._early_s = max(self._early_s, self._intake.early_s())
+        if self._intake.worn_out:
+            await self.sender.close(CloseCode.RATE_LIMITED, "too many messages; come back slower")
+            return
+        try:
+            message = self._inbox.take(text)
+        except TooLong as error:
+            await self._tell(error.number, "message_too_large", str(error))
+            return
+        if message is not None and message["t"] == "c":
+            if message["d"].get("t") == "p" and not self._early_s:
+                await self.sender.control("o", {})
+        elif message is not None:
+            await self._answer(message["d"])
+
     async def _answer(self, request: dict[str, Any]) -> None:
         number, action, body = request.get("r"), request.get("a"), request.get("b")
         body = body if isinstance(body, dict) else {}
         try:
+            if self._early_s and action not in GIVEN_UP:
+                raise Limited(ErrorCode.RATE_LIMITED, "too many messages; this one was not carried out", self._early_s)
             data = await self._carry_out(number, action, body)
             status = "ok"
         except PermissionDenied as error:
@@ -127,10 +151,15 @@ class Connection:
             status, data = "unavailable", str(error)
         except TokenRefused as error:
             status, data = "invalid_token", str(error)
+        except Limited as error:
+            status, data = error.code, f"{error}; try again in {error.retry_after_s:g} s"
         except Refused as error:
             status, data = error.status, str(error)
         if data is not None:
-            await self.sender.data({"r": number, "b": {"s": status, "d": data}})
+            await self._tell(number, status, data)
+
+    async def _tell(self, number: Any, status: str, data: Any) -> None:
+        await self.sender.data({"r": number, "b": {"s": status, "d": data}})
 
     async def _carry_out(self, number: Any, action: Any, body: dict[str, Any]) -> Any:
         """The data of the answer, or None where it answers itself."""
@@ -141,7 +170,7 @@ class Connection:
                 await (self._listen if action == "q" else self._get)(number, body)
                 return None
             case "n":
-                self.listeners.leave(_path(body), body.get("t"))
+                self.listeners.leave(_path(body), _tag(body))
                 return ""
             case "p":
                 return await self._put(body)
@@ -174,7 +203,7 @@ class Connection:
             await self._push_request(listener)
 
     async def _listen(self, number: Any, body: dict[str, Any]) -> None:
-        path, tag, hash_ = _path(body), body.get("t"), body.get("h") or ""
+        path, tag, hash_ = _path(body), _tag(body), body.get("h") or ""
         query, place = query_of(body.get("q")), place_of(path)
         if self.listeners.full:
             raise Refused("too_many_listens", "this connection listens to too many places")
@@ -209,6 +238,8 @@ class Connection:
         path = path_of(_path(body))
         if len(path) != 2 or path[0] != REQUESTS or "h" in body:
             raise PermissionDenied
+        if self.limits is not None:
+            await self.limits.request(self.identity.caller)
         value = await self.requests.put(path[1], body.get("d"), self.identity.caller)
         for listener in self.listeners.at_requests():
             if listener.place is not None and listener.place.name == path[1]:
@@ -246,6 +277,13 @@ def _path(body: dict[str, Any]) -> str:
     if not isinstance(path, str):
         raise Refused("invalid_request", PATH_NEEDED)
     return path
+
+
+def _tag(body: dict[str, Any]) -> int | None:
+    tag = body.get("t")
+    if tag is not None and type(tag) is not int:
+        raise Refused("invalid_request", "a tag is a whole number")
+    return tag
 
 
 def _token(body: dict[str, Any], name: str) -> str:

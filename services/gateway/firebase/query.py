@@ -92,6 +92,8 @@ def query_in(parameters: Mapping[str, str]) -> Query:
     found = {name: _json(name, parameters[name]) for name in ("orderBy", *RANGE, *LIMITS) if name in parameters}
     if not found:
         return ALL
+    if nothing := next((name for name, value in found.items() if value is None), None):
+        raise QueryRefused(f"{nothing} must not be null")
     if "orderBy" not in found:
         raise QueryRefused("orderBy must be defined when other query parameters are defined")
     index = found.pop("orderBy")

@@ -82,7 +82,7 @@ class Requests:
 
     async def value(self, push_id: str, caller: Caller) -> dict[str, Any] | None:
         """What is under `/requests/<push_id>`. Raises BrokerUnavailable."""
-        if not PUSH_ID.fullmatch(push_id):
+        if not caller.admitted or not PUSH_ID.fullmatch(push_id):
             return None
         there = await self._request(session_of(caller, push_id))
         return None if there is None else self._echo(there, caller)

@@ -14,11 +14,12 @@ from libs.common.errors import BrokerUnavailable
 from services.gateway.callers import TokenRefused, caller_of
 from services.gateway.firebase.answers import JSON, EventStream, ValueAnswer
 from services.gateway.firebase.hashes import EMPTY, hash_of
-from services.gateway.firebase.identity import AUTH, Authenticator, Identity
+from services.gateway.firebase.identity import APP_CHECK, AUTH, Authenticator, Identity
 from services.gateway.firebase.query import ALL, QueryRefused, query_in
 from services.gateway.firebase.requests import RequestRefused, Requests, Unavailable, new_push_id
 from services.gateway.firebase.tree import REQUESTS, PermissionDenied, dig, path_of, place_of
 from services.gateway.firebase.watch import Watch
+from services.gateway.limits import Limited
 from services.gateway.problems import retry_after
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
@@ -32,6 +33,7 @@ STATUS: dict[type[Exception], int] = {
     TokenRefused: 401,
     QueryRefused: 400,
     RequestRefused: 400,
+    Limited: 429,
     Unavailable: 503,
     BrokerUnavailable: 503,
 }
@@ -52,6 +54,7 @@ class Rest:
         self.settings = settings
         self.authenticator = authenticator
         self.keep_alive_s = keep_alive_s
+        self.limits = sessions.limits
         self.over = asyncio.Event()
         self.streams = 0  # under way
 
@@ -64,7 +67,7 @@ class Rest:
                     await self._identify(request, identity)
                     app = await self._answer(request, identity)
                 except tuple(STATUS) as error:
-                    later = retry_after(error.retry_after_s) if isinstance(error, Unavailable) else {}
+                    later = retry_after(error.retry_after_s) if isinstance(error, Unavailable | Limited) else {}
                     app = _json({"error": str(error)}, request, STATUS[type(error)], later)
                 await app(scope, receive, send)
 
@@ -91,6 +94,11 @@ class Rest:
             token = given.strip()
         if token:
             await identity.take(AUTH, token)
+        checked = request.query_params.get("ac") or request.headers.get("x-firebase-appcheck")
+        if checked and not identity.caller.owner:
+            await identity.take(APP_CHECK, checked)
+        if self.limits is not None and identity.caller.owner != identity.came_as.owner:  # the gate has counted that one
+            await self.limits.request(identity.caller)
 
     async def _get(self, request: Request, path: str, identity: Identity) -> ASGIApp:
         query, place = query_in(request.query_params), place_of(path)

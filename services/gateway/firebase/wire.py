@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -9,47 +10,77 @@ from typing import Any
 import msgspec
 
 from libs.common.errors import BrokerUnavailable, PinstreamError
+from services.gateway.intake import bytes_of
 from services.gateway.sending import Sender
 
 SEGMENT_CHARACTERS = 16384
 MOST_COUNT_DIGITS = 6  # a text of so many digits or fewer counts segments
 PIECES_A_SEGMENT = 8
-MOST_SEGMENTS = 128  # of what a client sends
+MOST_SEGMENTS = 256  # of what a client sends
+MOST_BYTES = 4 * 1024 * 1024  # likewise, also of what is refused; of a single text the server sees to it
 BROKEN_OFF = 1013
-MOST_CHARACTERS = 1024 * 1024  # likewise
+NUMBER = re.compile(r'\{"t": ?"d", ?"d": ?\{"r": ?(\d{1,15})[,}]')  # begins a request, as the SDK for JavaScript has it
 
 
 class BadFrame(PinstreamError):
     """That is no message of the protocol."""
 
 
-class Inbox:
-    """Puts together what a client sends."""
+class TooLong(PinstreamError):
+    """A message has too many bytes, and is not read; `number` is that of its request."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int, most_bytes: int) -> None:
+        super().__init__(f"a message has at most {most_bytes} bytes")
+        self.number = number
+
+
+class Inbox:
+    """Puts together what a client sends, of at most `most_bytes`."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
         self._segments: list[str] = []
-        self._wanted = 0
-        self._characters = 0
+        self._wanted = self._bytes = 0
+        self._too_long: TooLong | None = None  # the message under way
+
+    @property
+    def amid(self) -> bool:
+        """Whether segments of a message are yet to come."""
+        return self._wanted > 0
 
     def take(self, text: str) -> dict[str, Any] | None:
-        """The message that `text` completes, if it does. Raises BadFrame."""
+        """The message that `text` completes, if it does. Raises BadFrame, or TooLong where one that is has ended."""
         if not self._wanted:
             if len(text) <= MOST_COUNT_DIGITS and text.isascii() and text.isdigit():
                 self._wanted = int(text)  # 0 keeps the connection alive
                 if self._wanted > MOST_SEGMENTS:
                     raise BadFrame(f"more than {MOST_SEGMENTS} segments")
                 return None
-            return _message(text)
-        self._segments.append(text)
-        self._characters += len(text)
-        if self._characters > MOST_CHARACTERS:
-            raise BadFrame(f"more than {MOST_CHARACTERS} characters")
-        if len(self._segments) < self._wanted:
+            self._wanted = 1
+        self._wanted -= 1
+        self._hold(text)
+        if self._wanted:
             return None
-        whole = "".join(self._segments)
+        whole, too_long = "".join(self._segments), self._too_long
         self._segments.clear()
-        self._wanted = self._characters = 0
+        self._bytes, self._too_long = 0, None
+        if too_long is not None:
+            raise too_long
         return _message(whole)
+
+    def _hold(self, text: str) -> None:
+        self._bytes += bytes_of(text)
+        if self._bytes <= self._most:
+            self._segments.append(text)
+            return
+        if self._bytes > MOST_BYTES:
+            raise BadFrame(f"more than {MOST_BYTES} bytes")
+        if self._too_long is None:
+            named = NUMBER.match((*self._segments, text)[0])
+            if named is None:  # nobody would know what is refused
+                raise BadFrame(f"more than {self._most} bytes")
+            self._too_long = TooLong(int(named[1]), self._most)
+            self._segments.clear()
 
 
 def _message(text: str) -> dict[str, Any]:

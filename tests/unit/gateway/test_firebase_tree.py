@@ -101,9 +101,9 @@ def test_the_session_of_a_push_is_its_callers_and_the_same_ever_after() -> None:
 
 
 def test_segments_are_put_together() -> None:
-    inbox = Inbox()
+    inbox = Inbox(100)
     taken = [inbox.take(text) for text in ("0", "3", '{"t":"d",', '"d":', "{}}", '{"t":"c","d":{}}')]
     assert taken == [None, None, None, None, {"t": "d", "d": {}}, {"t": "c", "d": {}}]
-    for text in ("129", "[]", "{", '{"t":"d"}'):
+    for text in ("257", "[]", "{", '{"t":"d"}'):
         with pytest.raises(BadFrame):
-            Inbox().take(text)
+            Inbox(100).take(text)
