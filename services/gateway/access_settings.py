@@ -97,8 +97,13 @@ class AccessSettings(SiteSettings, frozen=True, kw_only=True):
 
     @property
     def anonymous_allowed(self) -> bool:
-        """Whether who has no key may search."""
-        return self.anonymous == "yes" or (self.anonymous == "loopback" and is_loopback(self.listens_on))
+        """Whether who has no key may search, wherever they are."""
+        return self.anonymous == "yes" or (self.anonymous == "loopback" and self.here_alone)
+
+    @property
+    def anonymous_allowed_here(self) -> bool:
+        """Whether who has no key may search from this machine, though a proxy lets others in."""
+        return self.anonymous_allowed or (self.anonymous == "loopback" and is_loopback(self.listens_on))
 
     @property
     def here_alone(self) -> bool:
