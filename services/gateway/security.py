@@ -1,4 +1,4 @@
-"""All that stands before the routes, from the outside in: headers, origins, the door, the gate."""
+"""All that stands before the routes, from the outside in: origins, the door, the gate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from services.gateway.access import Access, access
 from services.gateway.crowd import Crowd, crowd
 from services.gateway.door import Door
 from services.gateway.gate import Gate
-from services.gateway.headers import SecureHeaders
 from services.gateway.limits import Limits, limits
 from services.gateway.open_files import connections_that_fit
 from services.gateway.origins import cross_origin
@@ -37,7 +36,6 @@ class Security(NamedTuple):
     def middleware(self) -> list[Middleware]:
         """For the application."""
         return [
-            Middleware(SecureHeaders),
             *cross_origin(self.settings),
             Middleware(Door, self.limits, self.crowd, self.places),
             Middleware(Gate, self.access, self.limits, self.late),

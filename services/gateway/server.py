@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -145,6 +146,15 @@ class RequestProtocol(H11Protocol):
             self._unasked = None
 
 
+def _networks(proxies: Sequence[str]) -> Iterator[str]:
+    """As uvicorn takes them: no bits beyond the network's, and IPv4 also as a socket of IPv6 has it."""
+    for proxy in proxies:
+        network = ipaddress.ip_network(proxy, strict=False)
+        yield str(network)
+        if network.version == 4:
+            yield f"::ffff:{network.network_address}/{96 + network.prefixlen}"
+
+
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -180,7 +190,7 @@ async def client_server(
         timeout_graceful_shutdown=max(1, round(grace_s)),
         server_header=False,
         proxy_headers=bool(proxies),
-        forwarded_allow_ips=list(proxies),
+        forwarded_allow_ips=list(_networks(proxies)),
         ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # a line for each connection is an access log
