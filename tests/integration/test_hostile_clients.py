@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.websockets import WebSocketState
 from websockets.asyncio.client import connect
 
 from libs.common.session_log import SessionLog
 from services.gateway import server
 from services.gateway.open_files import OWN
+from services.gateway.sessions import Begun
 from tests.integration.access import GuardedGateway, guarded
 from tests.integration.gateway_process import (
     MB,
@@ -30,6 +35,7 @@ from tests.wait import wait_until
 
 IN_TIME_S = 2.0  # of a machine that others use too; a loop that is held up takes longer
 TOO_FAST = 4029
+INITIATE = b'{"operation": "initiate_extraction", "parameters": {"search_query": "pots"}}'
 PING_OPERATION = b'{"operation": "ping", "id": "caf\xc3\xa9"}'
 CODE_NOT_GOOD = b"\x03\xed"  # 1005, which is never sent
 
@@ -190,6 +196,36 @@ async def test_a_request_that_does_not_end_is_dropped(
             await asyncio.gather(*dripping, return_exceptions=True)
 
 
+async def test_who_leaves_while_its_search_begins_is_no_failure_of_the_gateways(
+    log: SessionLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    beginning, go_on = asyncio.Event(), asyncio.Event()
+    async with guarded(log, anonymous="yes") as gateway:
+        begin = gateway.endpoint.sessions.begin
+
+        async def begin_late(*arguments: Any, **named: Any) -> Begun:
+            begun = await begin(*arguments, **named)
+            beginning.set()
+            await go_on.wait()
+            return begun
+
+        async with RawSocket(gateway.address) as raw:
+            await raw.upgrade()
+            raw.writer.write(frame(TEXT, INITIATE))
+            session = json.loads((await raw.receive()).payload)["session_id"]
+            monkeypatch.setattr(gateway.endpoint.sessions, "begin", begin_late)
+            raw.writer.write(frame(TEXT, INITIATE))
+            (connection,) = gateway.endpoint.connections
+            await beginning.wait()
+        async with asyncio.timeout(20):
+            videos = itertools.count()
+            while connection.websocket.application_state != WebSocketState.DISCONNECTED:  # none of them has come
+                await give(log, session, next(videos))
+        go_on.set()
+        await wait_until(lambda: not gateway.endpoint.connections, "it has left")
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_a_client_that_is_gone_without_a_word_is_dropped_and_its_session_no_longer_followed(
     log: SessionLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +233,7 @@ async def test_a_client_that_is_gone_without_a_word_is_dropped_and_its_session_n
     monkeypatch.setattr(server, "PONG_WITHIN_S", 0.5)
     async with guarded(log, anonymous="yes") as gateway, bystander(gateway.url, log), RawSocket(gateway.address) as raw:
         await raw.upgrade()
-        raw.writer.write(frame(TEXT, b'{"operation": "initiate_extraction", "parameters": {"search_query": "pots"}}'))
+        raw.writer.write(frame(TEXT, INITIATE))
         _, text = await raw.receive()
         session = json.loads(text)["session_id"]
         await wait_until(lambda: session in log._followers, "the session is followed")
