@@ -18,6 +18,7 @@ from services.gateway.open_files import connections_that_fit
 from services.gateway.origins import cross_origin
 from services.gateway.places import Places, places
 from services.gateway.settings import GatewaySettings
+from services.gateway.waiting import Waiting
 
 LATE = ("/.ws", "/.json", "/sessions", "/requests")  # Firebase's
 
@@ -30,6 +31,7 @@ class Security(NamedTuple):
     limits: Limits
     crowd: Crowd
     places: Places
+    waiting: Waiting
     late: tuple[str, ...] = LATE
 
     @property
@@ -51,4 +53,6 @@ async def security(settings: GatewaySettings, session_log: SessionLog) -> AsyncI
         limits(settings, session_log) as limited,
         crowd(bus, settings.connections_per_address, most) as present,
     ):
-        yield Security(settings, allowed, limited, present, await places(bus))
+        named = await places(bus)
+        waiting = Waiting(named.name, settings.connections_per_address, settings.trusted_proxies)
+        yield Security(settings, allowed, limited, present, named, waiting)

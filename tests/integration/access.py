@@ -41,7 +41,7 @@ class GuardedGateway:
         self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"
         self.url = f"ws://{self.address}/ws"
         app = gateway_app(self.endpoint, self.rest, {}, self.firebase, security)
-        self.server = client_server(app, self.sock, 5.0, proxies=settings.trusted_proxies)
+        self.server = client_server(app, self.sock, 5.0, proxies=settings.trusted_proxies, waiting=security.waiting)
 
     def client(self, key: str | None = None, **more: Any) -> connect:
         """A WebSocket with `key` in its header."""

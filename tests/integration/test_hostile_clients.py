@@ -16,10 +16,14 @@ import pytest
 from starlette.websockets import WebSocketState
 from websockets.asyncio.client import connect
 
+from libs.common.health import listen
 from libs.common.session_log import SessionLog
 from services.gateway import server
+from services.gateway.app import gateway_app
 from services.gateway.open_files import OWN
+from services.gateway.server import client_server
 from services.gateway.sessions import Begun
+from services.gateway.waiting import Waiting
 from tests.integration.access import GuardedGateway, guarded
 from tests.integration.gateway_process import (
     MB,
@@ -194,6 +198,37 @@ async def test_a_request_that_does_not_end_is_dropped(
             for one in dripping:
                 one.cancel()
             await asyncio.gather(*dripping, return_exceptions=True)
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+@pytest.mark.parametrize("proxies", [(), ("127.0.0.1",)], ids=["from an address", "through a proxy"])
+async def test_who_connects_and_does_not_ask_is_one_of_few(gateway: GuardedGateway, proxies: tuple[str, ...]) -> None:
+    waiting = Waiting(str, 3, proxies)  # this machine's own address is one as any other
+    app, sock = gateway_app(gateway.endpoint, gateway.rest, {}), listen("127.0.0.1", 0)
+    address = f"127.0.0.1:{sock.getsockname()[1]}"
+    async with client_server(app, sock, 5.0, waiting=waiting), AsyncExitStack() as sockets:
+        slow = [await sockets.enter_async_context(RawSocket(address)) for _ in range(3)]
+        for raw in slow:
+            raw.writer.write(HEALTH)
+            await raw.reader.readuntil(b"ok\n")
+        assert waiting.count("127.0.0.1") == 0
+        for raw in slow:
+            raw.writer.write(HEALTH[:10])
+        if not proxies:
+            await wait_until(lambda: waiting.count("127.0.0.1") == 3, "the rest of each is waited for")
+        async with RawSocket(address) as one_more:
+            if proxies:
+                one_more.writer.write(HEALTH)
+                await one_more.reader.readuntil(b"ok\n")
+                return
+            await one_more.dropped(10)
+        slow[0].writer.write(HEALTH[10:])
+        await slow[0].reader.readuntil(b"ok\n")
+        async with RawSocket(address) as one_more:
+            one_more.writer.write(HEALTH)
+            await one_more.reader.readuntil(b"ok\n")
 
 
 async def test_who_leaves_while_its_search_begins_is_no_failure_of_the_gateways(
