@@ -25,6 +25,7 @@ class CloseCode:
     INTERNAL_ERROR = 1011
     SLOW_CONSUMER = 4008
     DRAINING = 4012
+    UNAVAILABLE = 4013  # nobody can say now whether the client may come in
     RATE_LIMITED = 4029
     TOKEN_REFUSED = 4501  # also one that was good, and is revoked or has expired
     FORBIDDEN_ORIGIN = 4503

@@ -65,7 +65,15 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 "tail": lambda: log.tail.alive and secure.access.keyring.tail.alive,
                 "storage": lambda: stored.storing,
             }
-            app, proxies = gateway_app(endpoint, rest, checks, firebase, secure), settings.trusted_proxies
+            app = gateway_app(endpoint, rest, checks, firebase, secure)
+            clients = client_server(
+                app,
+                sock,
+                settings.drain_timeout_s,
+                certificate=certificate,
+                proxies=settings.trusted_proxies,
+                waiting=secure.waiting,
+            )
             endpoints = (
                 Endpoint("sessions", subjects.ALL_SEARCHES, sessions.tally),
                 Endpoint("records", subjects.ALL_RECORDS, log.tail.tally),
@@ -78,7 +86,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             async with (
                 measured(bus, secure.limits.census, settings),
                 health_server(settings, HEALTH_PORT, checks),
-                client_server(app, sock, settings.drain_timeout_s, certificate=certificate, proxies=proxies),
+                clients,
                 announced(bus, subjects.GATEWAY, settings, stop, checks, *endpoints, facts=facts) as announcement,
             ):
                 announcement.gone = replicas.gone

@@ -11,9 +11,11 @@ from urllib.parse import parse_qsl, urlencode
 
 from libs.common.bus import Bus
 from libs.common.keys import KEY
-from services.gateway.access_settings import AccessSettings
+from services.gateway.access_settings import AccessSettings, is_loopback
 from services.gateway.callers import ANONYMOUS, LOCAL, STRANGER, Caller, TokenRefused
+from services.gateway.door import PLACE_KEY
 from services.gateway.keyring import Keyring, keyring
+from services.gateway.origins import called
 from services.gateway.tickets import TICKET, Tickets
 from services.gateway.tokens import Tokens, tokens
 
@@ -34,20 +36,23 @@ class Access:
         self.settings = settings
         self.keyring, self.tickets, self.tokens = keyring, tickets, tokens
 
-    @property
-    def stranger(self) -> Caller:
+    def stranger(self, scope: Scope | None = None) -> Caller:
         """The caller who has given nothing: one that may search, or one that is not admitted."""
-        if not self.settings.anonymous_allowed:
-            return STRANGER
-        return LOCAL if self.settings.here_alone else ANONYMOUS
+        if self.settings.anonymous_allowed:
+            return LOCAL if self.settings.here_alone else ANONYMOUS
+        if scope is not None and self.settings.anonymous_allowed_here and _from_here(scope):
+            return ANONYMOUS
+        return STRANGER
 
-    async def caller_of_token(self, token: str) -> Caller:
+    async def caller_of_token(self, token: str, scope: Scope | None = None) -> Caller:
         """Whose a key, a JWT or a ticket is; a ticket is used up. Raises TokenRefused or BrokerUnavailable."""
         if TICKET.fullmatch(token):
             caller = await self.tickets.redeem(token)
             if caller.key is not None and not self.keyring.valid(caller.key):
                 raise TokenRefused
-            return caller if caller.owner else self.stranger  # what another gateway let in without a key is not in here
+            return (
+                caller if caller.owner else self.stranger(scope)
+            )  # what another gateway let in without a key is not in here
         if KEY.fullmatch(token):
             key = self.keyring.key(token)
             if key is None:
@@ -60,24 +65,48 @@ class Access:
     @contextmanager
     def held(self, caller: Caller, on_over: Callable[[str], None]) -> Iterator[None]:
         """Calls `on_over`, with the reason, once what `caller` came with is no longer good, while the context lasts."""
-        timer = None
-        if caller.until is not None:
-            left_s = min(max(0.0, caller.until - time.time()), LONGEST_S)
-            timer = asyncio.get_running_loop().call_later(left_s, on_over, EXPIRED)
-        try:
+        with _until(caller.until, lambda: on_over(EXPIRED)):
             if caller.key is None:
                 yield
             else:
                 with self.keyring.held(caller.key, lambda: on_over(REVOKED)):
                     yield
-        finally:
-            if timer is not None:
-                timer.cancel()
 
     async def caller(self, scope: Scope) -> Caller:
         """Whose an ASGI connection is. What it came with no longer stands in its address and subprotocols after."""
         token = _taken(scope)
-        return self.stranger if token is None else await self.caller_of_token(token)
+        return self.stranger(scope) if token is None else await self.caller_of_token(token, scope)
+
+
+@contextmanager
+def _until(end_at: float | None, on_over: Callable[[], None]) -> Iterator[None]:
+    """Calls `on_over` at that time, in seconds since 1970, while the context lasts."""
+    if end_at is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    timer: asyncio.Handle
+
+    def look() -> None:
+        nonlocal timer
+        left_s = end_at - time.time()
+        if left_s > 0:
+            timer = loop.call_later(min(left_s, LONGEST_S), look)
+        else:
+            on_over()
+
+    timer = loop.call_soon(look)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _from_here(scope: Scope) -> bool:
+    """Whether this machine is both who asks and what was asked for: a page of a name that was made to lead here is not,
+    nor is what a proxy hands on for somebody else."""
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+    return bool(scope.get("client")) and scope.get(PLACE_KEY) == "" and is_loopback(called(host) or "")
 
 
 def _taken(scope: Scope) -> str | None:

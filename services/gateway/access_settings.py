@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -27,6 +28,17 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def trusted_networks(proxies: Sequence[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Those of addresses and networks, without bits beyond them; IPv4 also as a socket of IPv6 has it."""
+    found = []
+    for proxy in proxies:
+        network = ipaddress.ip_network(proxy, strict=False)
+        found.append(network)
+        if network.version == 4:
+            found.append(ipaddress.ip_network(f"::ffff:{network.network_address}/{96 + network.prefixlen}"))
+    return found
 
 
 class AccessSettings(SiteSettings, frozen=True, kw_only=True):
@@ -97,8 +109,13 @@ class AccessSettings(SiteSettings, frozen=True, kw_only=True):
 
     @property
     def anonymous_allowed(self) -> bool:
-        """Whether who has no key may search."""
-        return self.anonymous == "yes" or (self.anonymous == "loopback" and is_loopback(self.listens_on))
+        """Whether who has no key may search, wherever they are."""
+        return self.anonymous == "yes" or (self.anonymous == "loopback" and self.here_alone)
+
+    @property
+    def anonymous_allowed_here(self) -> bool:
+        """Whether who has no key may search from this machine, though a proxy lets others in."""
+        return self.anonymous_allowed or (self.anonymous == "loopback" and is_loopback(self.listens_on))
 
     @property
     def here_alone(self) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from libs.common.health import Checks, health_routes
 from services.gateway.documents import document_routes
@@ -39,14 +39,14 @@ def gateway_app(
     checks: Checks,
     firebase: FirebaseEndpoint | None = None,
     security: Security | None = None,
-) -> Starlette:
+) -> ASGIApp:
     """`/`, `/status` pages, `/ws` the protocol, `/v1` REST and tickets, `/docs` and what it shows, `/healthz` and
     `/readyz`.
 
     `/.ws` and `….json` are Firebase's. Without `security` all are anonymous.
     """
-    return Starlette(
-        middleware=[Middleware(SecureHeaders)] if security is None else security.middleware,
+    app = Starlette(
+        middleware=[] if security is None else security.middleware,
         routes=[
             Route("/", page),
             Route("/status", status_page),
@@ -59,3 +59,5 @@ def gateway_app(
             *([] if firebase is None else firebase.routes),
         ],
     )
+    app.router.redirect_slashes = False  # they would lead to whatever host a request names
+    return SecureHeaders(app)  # outside of what answers to a failure

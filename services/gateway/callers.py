@@ -24,6 +24,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     `key` is the id of the API key that it came with; `until` is when its token expires, seconds since 1970.
     `place` stands for its address; `here`: it is on the gateway's own machine, which alone can reach it, and whose
     sessions without a name are listed together. One that is not `admitted` may do nothing until it has given a token.
+    One that came `by_ticket` may use its connection, and is given no further ticket.
     """
 
     owner: str = ""
@@ -32,6 +33,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     place: str = ""
     here: bool = False
     admitted: bool = True
+    by_ticket: bool = False
 
     def may_see(self, owner: str) -> bool:
         """Whether a session of `owner` is its own; one of nobody is open to who knows its id, which none can guess."""

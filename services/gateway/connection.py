@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from libs.common.errors import BrokerUnavailable, PublishRefused, SessionUnknown
 from libs.common.frames import (
@@ -90,9 +90,11 @@ class Connection:
                 if message["type"] == "websocket.disconnect":
                     return
                 await self._received(message)
-        except (WebSocketDisconnect, RuntimeError) as error:
-            if not self.sender.closing and not isinstance(error, WebSocketDisconnect):
-                raise  # Starlette's word for a send or receive after the close is RuntimeError
+        except (WebSocketDisconnect, WebSocketDisconnected) as error:
+            log.debug("the client left", error=str(error))
+        except RuntimeError:
+            if not self.sender.closing:
+                raise  # the server's word for a send after the close is RuntimeError
 
     async def _received(self, message: MutableMapping[str, Any]) -> None:
         refused = self.intake.refusal(message)

@@ -6,12 +6,13 @@ from msgspec.structs import replace
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common.errors import BrokerUnavailable, PublishRefused
-from libs.common.frames import CloseCode
+from libs.common.frames import CloseCode, ErrorCode
 from services.gateway.access import NEEDED, Access
 from services.gateway.callers import SCOPE_KEY, TokenRefused
 from services.gateway.door import PLACE_KEY
 from services.gateway.guard import Guard
 from services.gateway.limits import Limited, Limits
+from services.gateway.problems import COME_BACK_S
 from services.gateway.refusals import is_open, refuse
 
 NOTICE_S = 0.5  # in which a protocol that has a word of its own for it tells its client
@@ -38,7 +39,9 @@ class Gate:
             await refuse(scope, receive, send, 401, CloseCode.TOKEN_REFUSED, "unauthorized", str(error))
             return
         except (BrokerUnavailable, PublishRefused):
-            await refuse(scope, receive, send, 503, None, "unavailable", "tickets cannot be checked now; try again")
+            why = "what you came with cannot be checked now; try again"
+            wait_s = COME_BACK_S if scope["type"] == "http" else None  # over a socket clients take an error for an end
+            await refuse(scope, receive, send, 503, CloseCode.UNAVAILABLE, ErrorCode.UNAVAILABLE, why, wait_s)
             return
         if scope["type"] == "http" and self.limits is not None:
             try:

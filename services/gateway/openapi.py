@@ -99,7 +99,7 @@ def _ticket() -> Schema:
         "summary": "Leave to connect once, for clients that cannot set a header",
         "responses": {
             "201": {"description": "A ticket.", "content": {JSON: {"schema": ref(Issued)}}},
-            **_problems(401, 429, 503),
+            **_problems(401, 403, 429, 503),
         },
     }
 

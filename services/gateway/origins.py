@@ -66,8 +66,16 @@ class Origins:
         return "pages of this origin may not use this gateway; see ALLOWED_ORIGINS"
 
     def _is_here(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
-        return not name or is_loopback(name) or name in self.hosts
+        name = called(host)
+        return name is not None and (not name or is_loopback(name) or name in self.hosts)
+
+
+def called(host: str) -> str | None:
+    """The name in a header Host; None where it is no host at all."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return None
 
 
 def as_told(origin: str) -> str:

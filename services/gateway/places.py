@@ -21,11 +21,16 @@ class Places:
         self._salt = salt.encode()[:64]
 
     def name(self, host: str | None) -> str:
-        """That of an address; empty for this machine's own, and where there is none, which are not limited."""
-        try:
-            address = ipaddress.ip_address(host or "")
-        except ValueError:
+        """That of an address; empty for this machine's own, and where there is none, which are not limited.
+
+        All that a proxy has no address of (`unknown`, say) are in one place.
+        """
+        if host is None:
             return ""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return self._digest("unknown")
         if isinstance(address, ipaddress.IPv6Address):
             if address.ipv4_mapped is not None:
                 return self.name(str(address.ipv4_mapped))

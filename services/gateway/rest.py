@@ -87,6 +87,7 @@ class Rest:
                 TokenRefused: _not_admitted,
             },
         )
+        self.app.router.redirect_slashes = False  # as the application has it
 
     async def drain(self) -> None:
         """No new searches from now on; after DRAIN_NOTICE_S what waits or streams is ended, to go on elsewhere."""

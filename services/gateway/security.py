@@ -1,4 +1,4 @@
-"""All that stands before the routes, from the outside in: headers, origins, the door, the gate."""
+"""All that stands before the routes, from the outside in: origins, the door, the gate."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from services.gateway.access import Access, access
 from services.gateway.crowd import Crowd, crowd
 from services.gateway.door import Door
 from services.gateway.gate import Gate
-from services.gateway.headers import SecureHeaders
 from services.gateway.limits import Limits, limits
 from services.gateway.open_files import connections_that_fit
 from services.gateway.origins import cross_origin
 from services.gateway.places import Places, places
 from services.gateway.settings import GatewaySettings
+from services.gateway.waiting import Waiting
 
 LATE = ("/.ws", "/.json", "/sessions", "/requests")  # Firebase's
 
@@ -31,13 +31,13 @@ class Security(NamedTuple):
     limits: Limits
     crowd: Crowd
     places: Places
+    waiting: Waiting
     late: tuple[str, ...] = LATE
 
     @property
     def middleware(self) -> list[Middleware]:
         """For the application."""
         return [
-            Middleware(SecureHeaders),
             *cross_origin(self.settings),
             Middleware(Door, self.limits, self.crowd, self.places),
             Middleware(Gate, self.access, self.limits, self.late),
@@ -53,4 +53,6 @@ async def security(settings: GatewaySettings, session_log: SessionLog) -> AsyncI
         limits(settings, session_log) as limited,
         crowd(bus, settings.connections_per_address, most) as present,
     ):
-        yield Security(settings, allowed, limited, present, await places(bus))
+        named = await places(bus)
+        waiting = Waiting(named.name, settings.connections_per_address, settings.trusted_proxies)
+        yield Security(settings, allowed, limited, present, named, waiting)

@@ -19,8 +19,10 @@ from websockets.frames import Frame
 from libs.common.frames import CloseCode
 from libs.common.pace import Rate
 from libs.common.tasks import end
+from services.gateway.access_settings import trusted_networks
 from services.gateway.certificate import Certificate
 from services.gateway.rates import Allowance
+from services.gateway.waiting import Waiting
 
 MAX_WS_BYTES = 4 * 1024 * 1024  # beyond it the connection is closed with 1009 before the text is held in memory
 SEND_BUFFER_BYTES = 256 * 1024  # of the kernel, for a client; it would grow to megabytes of what nobody reads
@@ -103,9 +105,11 @@ class ClientProtocol(WebSocketsSansIOProtocol):
 
 class RequestProtocol(H11Protocol):
     """Drops who does not end the request that was begun, and lets an answer that its client does not take be dropped,
-    by the extension ABORT."""
+    by the extension ABORT. Of those that `waiting` has too many of it drops the new ones."""
 
+    waiting: Waiting | None = None
     _unasked: asyncio.TimerHandle | None = None
+    _place = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Asyncio's."""
@@ -117,6 +121,11 @@ class RequestProtocol(H11Protocol):
             await app(scope, receive, send)
 
         self.app = with_abort
+        if self.waiting is not None and self.client is not None:
+            self._place = self.waiting.place(self.client[0])
+            if self.waiting.full(self._place):
+                transport.abort()
+                return
         self._wait_for_the_rest()
 
     def data_received(self, data: bytes) -> None:
@@ -126,8 +135,7 @@ class RequestProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio's."""
-        if self._unasked is not None:
-            self._unasked.cancel()
+        self._wait_no_more()
         super().connection_lost(exc)
 
     def timeout_keep_alive_handler(self) -> None:
@@ -140,9 +148,18 @@ class RequestProtocol(H11Protocol):
         unasked = mine and self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
         if unasked and self._unasked is None:
             self._unasked = self.loop.call_later(REQUEST_S, self.transport.abort)
-        elif not unasked and self._unasked is not None:
-            self._unasked.cancel()
-            self._unasked = None
+            if self.waiting is not None:
+                self.waiting.move(self._place, 1)
+        elif not unasked:
+            self._wait_no_more()
+
+    def _wait_no_more(self) -> None:
+        if self._unasked is None:
+            return
+        self._unasked.cancel()
+        self._unasked = None
+        if self.waiting is not None:
+            self.waiting.move(self._place, -1)
 
 
 class _Server(uvicorn.Server):
@@ -159,10 +176,12 @@ async def client_server(
     *,
     certificate: Certificate | None = None,
     proxies: Sequence[str] = (),
+    waiting: Waiting | None = None,
 ) -> AsyncIterator[None]:
     """Serves `app` on `sock` meanwhile; at the end open connections have `grace_s` to close.
 
-    With a `certificate` by TLS. What `proxies` say of their clients' addresses is believed.
+    With a `certificate` by TLS. What `proxies` say of their clients' addresses is believed. `waiting` bounds
+    how many of an address may have connected without having asked.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # what is accepted inherits both
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
@@ -171,7 +190,7 @@ async def client_server(
         log_config=None,
         access_log=False,
         lifespan="off",
-        http=RequestProtocol,
+        http=type("RequestProtocol", (RequestProtocol,), {"waiting": waiting}),
         ws=ClientProtocol,
         ws_max_size=MAX_WS_BYTES,
         ws_ping_interval=PING_EVERY_S,
@@ -180,7 +199,7 @@ async def client_server(
         timeout_graceful_shutdown=max(1, round(grace_s)),
         server_header=False,
         proxy_headers=bool(proxies),
-        forwarded_allow_ips=list(proxies),
+        forwarded_allow_ips=[str(network) for network in trusted_networks(proxies)],
         ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # a line for each connection is an access log

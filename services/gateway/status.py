@@ -14,7 +14,6 @@ from starlette.responses import Response
 from libs.common import subjects
 from libs.common.micro import Work
 from libs.common.tally import Failure
-from services.gateway.access_settings import is_loopback
 from services.gateway.callers import Caller, caller_of
 from services.gateway.census import Census
 from services.gateway.queues import Queue, Queues, Stream
@@ -136,7 +135,7 @@ class Status:
     ) -> None:
         self.replicas, self.queues = replicas, queues
         self.storage, self.census = storage, census
-        self.reserved = not is_loopback(settings.listens_on)  # who has no name is told less
+        self.reserved = not settings.here_alone  # who has no name is told less
         self.name = settings.replica_name
 
     async def answer(self, request: Request) -> Response:

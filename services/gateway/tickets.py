@@ -67,15 +67,18 @@ class Tickets:
             there = await self.bus.last(subjects.TICKETS, subject)
             if there is None or there.body != used:  # else our own, whose acknowledgement was lost
                 raise TokenRefused("this ticket has been used") from None
-        return Caller(owner=ticket.owner, key=ticket.key, until=ticket.until)
+        return Caller(owner=ticket.owner, key=ticket.key, until=ticket.until, by_ticket=True)
 
 
 def ticket_routes(tickets: Tickets) -> list[Route]:
     """`POST /v1/tickets`."""
 
     async def issue(request: Request) -> Response:
+        caller = caller_of(request.scope)
+        if caller.by_ticket:
+            return Problem(403, "forbidden", "a ticket buys no other; give the key or the token").answer(request)
         try:
-            ticket = await tickets.issue(caller_of(request.scope))
+            ticket = await tickets.issue(caller)
         except (BrokerUnavailable, PublishRefused):
             problem = Problem(503, ErrorCode.UNAVAILABLE, "no ticket can be had now", retry_after_s=COME_BACK_S)
             return problem.answer(request)

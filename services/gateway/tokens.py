@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import httpx2
 import structlog
 from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import Key, KeySet
+from joserfc.jws import extract_compact
 
+from libs.common.errors import BrokerUnavailable
 from libs.common.tasks import end
 from services.gateway.access_settings import AccessSettings
 from services.gateway.callers import Caller, TokenRefused
@@ -25,8 +27,13 @@ MOST_BYTES = 1024 * 1024  # of a set of keys
 MOST_TOKEN = 8192  # characters
 MOST_SUBJECT = 256
 UNKNOWN_KEY_S = 10.0  # a key that is not known is looked for this often at most: whoever sends one must not cost much
+MOST_TRIED = 8  # keys, on a token that names none
 
 log = structlog.get_logger()
+
+
+class KeysUnavailable(BrokerUnavailable):  # which every way in bears already
+    """The keys of tokens cannot be had now."""
 
 
 class Tokens:
@@ -46,7 +53,9 @@ class Tokens:
         )
 
     async def caller(self, token: str) -> Caller:
-        """Whose the token is. Raises TokenRefused; the reason never repeats the token."""
+        """Whose the token is. Raises TokenRefused, whose reason never repeats the token, or KeysUnavailable."""
+        if self._keys is None:
+            await self._look(UNKNOWN_KEY_S)
         try:
             claims = self._verified(token)
         except InvalidKeyIdError:
@@ -60,20 +69,28 @@ class Tokens:
         subject = claims["sub"]
         if not isinstance(subject, str) or not 0 < len(subject) <= MOST_SUBJECT:
             raise TokenRefused("the token is not accepted: it names nobody")
-        until = float(claims["exp"]) + self.settings.jwt_leeway_s
+        until = claims["exp"] + self.settings.jwt_leeway_s
         return Caller(owner=f"jwt:{self.settings.jwt_issuer}:{subject}", until=until)
 
     def _verified(self, token: str) -> dict[str, Any]:
         if self._keys is None:
-            raise TokenRefused("tokens cannot be checked now")
+            raise KeysUnavailable
         if len(token) > MOST_TOKEN:
             raise TokenRefused("the token is not accepted: it is too long")
         try:
-            claims = jwt.decode(token, self._keys, algorithms=self.settings.jwt_algorithms).claims
+            claims = self._decoded(token, self._keys)
             self._claims.validate(claims)
+            claims["exp"] = float(claims["exp"])
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise TokenRefused("the token is not accepted: it cannot be read") from error
         return claims
+
+    def _decoded(self, token: str, keys: KeySet) -> dict[str, Any]:
+        *others, last = _fitting(token, keys)
+        for one in others:
+            with suppress(JoseError):
+                return jwt.decode(token, one, algorithms=self.settings.jwt_algorithms).claims
+        return jwt.decode(token, last, algorithms=self.settings.jwt_algorithms).claims
 
     async def _look(self, since_s: float) -> None:
         """Reads the keys again, unless that was done within `since_s`."""
@@ -107,6 +124,17 @@ class Tokens:
         while True:
             await asyncio.sleep(self.settings.jwks_refresh_s)
             await self._look(0)
+
+
+def _fitting(token: str, keys: KeySet) -> list[Key] | list[KeySet]:
+    """Those that may have signed a token; all as one, to be chosen from by its name, where it names one."""
+    header = extract_compact(token.encode()).headers()
+    if header.get("kid") is not None or len(keys.keys) == 1:
+        return [keys]
+    kinds = KeySet.algorithm_keys.get(header["alg"], [])
+    of_kind = [one for one in keys.keys if one.key_type in kinds]
+    signing = [one for one in of_kind if one.get("use") in (None, "sig") and one.get("alg") in (None, header["alg"])]
+    return signing[:MOST_TRIED] or [keys]
 
 
 def _told(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 from joserfc import jwt
-from joserfc.jwk import ECKey, KeySet
+from joserfc.jwk import ECKey, Key, KeySet
 from websockets.asyncio.client import ClientConnection, connect
 
 from libs.common.health import listen
@@ -37,11 +37,11 @@ class GuardedGateway:
         storage = Storage(log, 2.0)
         self.endpoint, self.rest = WebSocketEndpoint(sessions, storage, settings), Rest(sessions, storage, settings)
         self.firebase = FirebaseEndpoint(sessions, storage, settings, self.access)
-        self.sock = listen("127.0.0.1", 0)
+        self.sock = listen(settings.gateway_host, 0)
         self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"
         self.url = f"ws://{self.address}/ws"
         app = gateway_app(self.endpoint, self.rest, {}, self.firebase, security)
-        self.server = client_server(app, self.sock, 5.0, proxies=settings.trusted_proxies)
+        self.server = client_server(app, self.sock, 5.0, proxies=settings.trusted_proxies, waiting=security.waiting)
 
     def client(self, key: str | None = None, **more: Any) -> connect:
         """A WebSocket with `key` in its header."""
@@ -75,7 +75,7 @@ class Issuer:
         self.file = folder / "jwks.json"
         self.publish(self.key)
 
-    def publish(self, *keys: ECKey) -> None:
+    def publish(self, *keys: Key) -> None:
         """Writes the file."""
         self.file.write_text(json.dumps(KeySet(list(keys)).as_dict(private=False)))
 
@@ -84,8 +84,10 @@ class Issuer:
         return {"jwks_file": str(self.file), "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, **more}
 
     def token(self, claims: dict[str, Any], header: dict[str, Any] | None = None, key: Any = None) -> str:
-        """A token of those claims, signed."""
-        return jwt.encode({"alg": "ES256", "kid": "one", **(header or {})}, claims, key or self.key)
+        """A token of those claims, signed; what is None of the header is left out."""
+        said = {"alg": "ES256", "kid": "one", **(header or {})}
+        told = {name: value for name, value in said.items() if value is not None}
+        return jwt.encode(told, claims, key or self.key)
 
 
 async def ask(client: ClientConnection, operation: str, **parameters: Any) -> dict[str, Any]:

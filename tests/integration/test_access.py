@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from joserfc.jwk import ECKey, OctKey
+from joserfc.jwk import ECKey, OctKey, RSAKey
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -20,9 +20,10 @@ from websockets.typing import Subprotocol
 from libs.client.client import Client
 from libs.client.errors import RequestRefused
 from libs.common import keys, subjects
-from libs.common.frames import SUBPROTOCOL
+from libs.common.frames import SUBPROTOCOL, CloseCode
 from libs.common.messages import CrawledRecord, Reason
 from libs.common.session_log import SessionLog
+from services.gateway import access, tokens
 from services.gateway.callers import TokenRefused
 from tests.integration.access import AUDIENCE, ISSUER, GuardedGateway, Issuer, ask, guarded
 from tests.wait import wait_until
@@ -146,6 +147,17 @@ async def test_a_key_that_expires_is_cut_off(gateway: GuardedGateway) -> None:
         assert await refused_with(client) == 4501
 
 
+async def test_a_key_that_outlives_a_timer_is_cut_off_at_its_end_and_not_before(
+    gateway: GuardedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "LONGEST_S", 0.1)
+    short = await made(gateway, lasts_s=1.5)
+    assert short.record.expires_at is not None
+    async with gateway.client(short.text) as client:
+        assert await refused_with(client) == 4501
+        assert time.time() >= short.record.expires_at
+
+
 @pytest.mark.parametrize("after", [0, 1, 10**12])
 async def test_anothers_session_cannot_be_told_from_one_that_is_not_there(
     gateway: GuardedGateway, other_gateway: GuardedGateway, log: SessionLog, after: int
@@ -212,6 +224,14 @@ async def test_who_came_with_a_ticket_is_its_owner_and_goes_with_the_key(gateway
         assert await refused_with(late) == 4501
 
 
+async def test_a_ticket_buys_no_other(gateway: GuardedGateway) -> None:
+    key = await made(gateway)
+    ticket = (await gateway.post("/v1/tickets", key.text)).json()["ticket"]
+    answer = await gateway.post(f"/v1/tickets?ticket={ticket}")
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 def claims(**more: Any) -> dict[str, Any]:
     return {"sub": "mia", "iss": ISSUER, "aud": AUDIENCE, "exp": int(time.time()) + 60, **more}
 
@@ -237,6 +257,7 @@ async def test_a_jwt_is_checked_in_every_part(log: SessionLog, tmp_path: Path) -
             "unsigned": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtaWEifQ.",
             "cut": issuer.token(claims())[:-4],
             "an end of another kind": issuer.token(claims(exp="tomorrow")),
+            "an end beyond all time": issuer.token(claims(exp=10**400)),
         }
         for what, token in bad.items():
             with pytest.raises(TokenRefused):
@@ -272,6 +293,44 @@ async def test_a_new_key_of_the_issuer_is_found(log: SessionLog, tmp_path: Path)
         assert await taken()
 
 
+async def test_a_token_that_names_no_key_is_taken_by_whichever_has_signed_it(log: SessionLog, tmp_path: Path) -> None:
+    issuer = Issuer(tmp_path)
+    another = ECKey.generate_key("P-256", {"kid": "two"})
+    issuer.publish(RSAKey.generate_key(2048, {"kid": "three"}), another, issuer.key)
+    async with guarded(log, **issuer.settings()) as gateway:
+        nameless = issuer.token(claims(), {"kid": None})
+        assert (await gateway.access.caller_of_token(nameless)).owner == f"jwt:{ISSUER}:mia"
+        stranger = ECKey.generate_key("P-256", {"kid": "one"})
+        with pytest.raises(TokenRefused):
+            await gateway.access.caller_of_token(issuer.token(claims(), {"kid": None}, stranger))
+
+
+async def test_a_token_waits_for_keys_that_could_not_be_had_at_the_start(
+    log: SessionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "UNKNOWN_KEY_S", 0.05)
+    issuer = Issuer(tmp_path)
+    issuer.file.write_text("{")
+    token = issuer.token(claims())
+    async with guarded(log, **issuer.settings()) as gateway:
+
+        async def asked() -> httpx2.Response:
+            async with httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False) as client:
+                return await client.post("/v1/tickets", headers={"Authorization": f"Bearer {token}"})
+
+        answer = await asked()
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+        async with gateway.client(token) as client:
+            assert await refused_with(client) == CloseCode.UNAVAILABLE
+        issuer.publish(issuer.key)
+        end = time.monotonic() + 10
+        while (await asked()).status_code != 201:
+            assert time.monotonic() < end
+        async with gateway.client(token) as client:
+            assert (await ask(client, "ping"))["event"] == "pong"
+
+
 async def test_the_client_library_gives_its_key_and_is_told_when_it_is_not_good(gateway: GuardedGateway) -> None:
     key = (await made(gateway)).text
     async with Client(gateway.url, api_key=key).search("pots") as search:
@@ -282,6 +341,19 @@ async def test_the_client_library_gives_its_key_and_is_told_when_it_is_not_good(
         async for _ in Client(gateway.url).search("pots"):
             pass
     assert refused.value.code == "closed_4501"
+
+
+async def test_behind_a_proxy_on_this_machine_only_what_is_here_needs_no_key(log: SessionLog) -> None:
+    async with guarded(log, anonymous="loopback", trusted_proxies=("127.0.0.1",)) as gateway:
+        assert (await gateway.post("/v1/tickets", X_Forwarded_For="203.0.113.9")).status_code == 401
+        assert (await gateway.post("/v1/tickets", X_Forwarded_For="unknown")).status_code == 401
+        assert (await gateway.post("/v1/tickets", Host="evil.example")).status_code == 401
+        async with gateway.client(headers={"X-Forwarded-For": "203.0.113.9"}) as client:
+            assert await refused_with(client) == 4501
+        answer = await gateway.post("/v1/tickets")
+        assert answer.status_code == 201
+        async with connect(f"{gateway.url}?ticket={answer.json()['ticket']}") as client:
+            assert (await ask(client, "ping"))["event"] == "pong"
 
 
 async def test_a_key_that_is_wrong_is_refused_where_none_is_needed(log: SessionLog) -> None:

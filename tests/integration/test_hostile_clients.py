@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.websockets import WebSocketState
 from websockets.asyncio.client import connect
 
+from libs.common.health import listen
 from libs.common.session_log import SessionLog
 from services.gateway import server
+from services.gateway.app import gateway_app
 from services.gateway.open_files import OWN
+from services.gateway.server import client_server
+from services.gateway.sessions import Begun
+from services.gateway.waiting import Waiting
 from tests.integration.access import GuardedGateway, guarded
 from tests.integration.gateway_process import (
     MB,
@@ -30,6 +39,7 @@ from tests.wait import wait_until
 
 IN_TIME_S = 2.0  # of a machine that others use too; a loop that is held up takes longer
 TOO_FAST = 4029
+INITIATE = b'{"operation": "initiate_extraction", "parameters": {"search_query": "pots"}}'
 PING_OPERATION = b'{"operation": "ping", "id": "caf\xc3\xa9"}'
 CODE_NOT_GOOD = b"\x03\xed"  # 1005, which is never sent
 
@@ -190,6 +200,67 @@ async def test_a_request_that_does_not_end_is_dropped(
             await asyncio.gather(*dripping, return_exceptions=True)
 
 
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+@pytest.mark.parametrize("proxies", [(), ("127.0.0.1",)], ids=["from an address", "through a proxy"])
+async def test_who_connects_and_does_not_ask_is_one_of_few(gateway: GuardedGateway, proxies: tuple[str, ...]) -> None:
+    waiting = Waiting(str, 3, proxies)  # this machine's own address is one as any other
+    app, sock = gateway_app(gateway.endpoint, gateway.rest, {}), listen("127.0.0.1", 0)
+    address = f"127.0.0.1:{sock.getsockname()[1]}"
+    async with client_server(app, sock, 5.0, waiting=waiting), AsyncExitStack() as sockets:
+        slow = [await sockets.enter_async_context(RawSocket(address)) for _ in range(3)]
+        for raw in slow:
+            raw.writer.write(HEALTH)
+            await raw.reader.readuntil(b"ok\n")
+        assert waiting.count("127.0.0.1") == 0
+        for raw in slow:
+            raw.writer.write(HEALTH[:10])
+        if not proxies:
+            await wait_until(lambda: waiting.count("127.0.0.1") == 3, "the rest of each is waited for")
+        async with RawSocket(address) as one_more:
+            if proxies:
+                one_more.writer.write(HEALTH)
+                await one_more.reader.readuntil(b"ok\n")
+                return
+            await one_more.dropped(10)
+        slow[0].writer.write(HEALTH[10:])
+        await slow[0].reader.readuntil(b"ok\n")
+        async with RawSocket(address) as one_more:
+            one_more.writer.write(HEALTH)
+            await one_more.reader.readuntil(b"ok\n")
+
+
+async def test_who_leaves_while_its_search_begins_is_no_failure_of_the_gateways(
+    log: SessionLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    beginning, go_on = asyncio.Event(), asyncio.Event()
+    async with guarded(log, anonymous="yes") as gateway:
+        begin = gateway.endpoint.sessions.begin
+
+        async def begin_late(*arguments: Any, **named: Any) -> Begun:
+            begun = await begin(*arguments, **named)
+            beginning.set()
+            await go_on.wait()
+            return begun
+
+        async with RawSocket(gateway.address) as raw:
+            await raw.upgrade()
+            raw.writer.write(frame(TEXT, INITIATE))
+            session = json.loads((await raw.receive()).payload)["session_id"]
+            monkeypatch.setattr(gateway.endpoint.sessions, "begin", begin_late)
+            raw.writer.write(frame(TEXT, INITIATE))
+            (connection,) = gateway.endpoint.connections
+            await beginning.wait()
+        async with asyncio.timeout(20):
+            videos = itertools.count()
+            while connection.websocket.application_state != WebSocketState.DISCONNECTED:  # none of them has come
+                await give(log, session, next(videos))
+        go_on.set()
+        await wait_until(lambda: not gateway.endpoint.connections, "it has left")
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_a_client_that_is_gone_without_a_word_is_dropped_and_its_session_no_longer_followed(
     log: SessionLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +268,7 @@ async def test_a_client_that_is_gone_without_a_word_is_dropped_and_its_session_n
     monkeypatch.setattr(server, "PONG_WITHIN_S", 0.5)
     async with guarded(log, anonymous="yes") as gateway, bystander(gateway.url, log), RawSocket(gateway.address) as raw:
         await raw.upgrade()
-        raw.writer.write(frame(TEXT, b'{"operation": "initiate_extraction", "parameters": {"search_query": "pots"}}'))
+        raw.writer.write(frame(TEXT, INITIATE))
         _, text = await raw.receive()
         session = json.loads(text)["session_id"]
         await wait_until(lambda: session in log._followers, "the session is followed")

@@ -9,7 +9,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from libs.common.health import listen
 from libs.common.session_log import SessionLog
+from services.gateway.app import gateway_app
+from services.gateway.server import client_server
 from tests.integration.access import GuardedGateway, ask, guarded
 
 APP = "https://app.example"
@@ -54,6 +57,18 @@ async def test_a_name_that_was_made_to_lead_here_is_not_this_machine(gateway: Gu
         evil = {"Host": f"evil.example:{port}", "Origin": f"http://evil.example:{port}"}
         assert (await client.post("/v1/tickets", headers=evil)).status_code == 403
         assert (await client.get("/healthz", headers={"Host": "evil.example"})).status_code == 200
+        broken = await client.get("/", headers={"Host": "[::1"})
+        assert (broken.status_code, broken.headers["x-content-type-options"]) == (403, "nosniff")
+
+
+async def test_no_answer_leads_to_a_host_that_a_request_names(log: SessionLog) -> None:
+    async with (
+        guarded(log, anonymous="yes", trusted_proxies=("127.0.0.1",)) as gateway,
+        httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False) as client,
+    ):
+        for path in ("/docs/", "/v1/sessions/", "/static"):
+            answer = await client.get(path, headers={"Host": "evil.example"})
+            assert (answer.status_code, answer.headers.get("location")) == (404, None)
 
 
 async def test_cors_names_the_allowed_origin_and_takes_no_credentials(gateway: GuardedGateway) -> None:
@@ -82,9 +97,24 @@ async def test_answers_carry_the_headers_that_keep_a_page_to_itself(gateway: Gua
         assert "<style" not in page and "<script>" not in page and " style=" not in page
 
 
-async def test_behind_a_proxy_that_has_the_certificate_browsers_are_told_to_stay_with_tls(log: SessionLog) -> None:
+async def test_so_does_an_answer_that_the_gateway_failed(gateway: GuardedGateway) -> None:
+    sock = listen("127.0.0.1", 0)
+    app = gateway_app(gateway.endpoint, gateway.rest, {"broken": lambda: bool(1 / 0)}, gateway.firebase)
+    async with client_server(app, sock, 5.0), httpx2.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"http://127.0.0.1:{sock.getsockname()[1]}/readyz")
+        assert (answer.status_code, answer.headers["x-content-type-options"]) == (500, "nosniff")
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("host", "proxy"), [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "127.0.0.5/8"), ("::", "127.0.0.1")]
+)
+async def test_behind_a_proxy_that_has_the_certificate_browsers_are_told_to_stay_with_tls(
+    log: SessionLog, host: str, proxy: str
+) -> None:
     async with (
-        guarded(log, anonymous="yes", trusted_proxies=("127.0.0.1",)) as gateway,
+        guarded(log, anonymous="yes", gateway_host=host, trusted_proxies=(proxy,)) as gateway,
         httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False) as client,
     ):
         secure = await client.get("/", headers={"X-Forwarded-Proto": "https"})

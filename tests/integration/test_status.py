@@ -215,6 +215,8 @@ async def test_a_stranger_is_told_how_it_is_but_not_where_nor_what_went_wrong(
         assert json.loads(told)["reduced"] is True
         known = await _document(public, Caller(owner="key:me"))
         assert b"10.0.0.7" in known and b"pod-7" in known
+        proxied = status_of(log, replicas, trusted_proxies=("127.0.0.1",))
+        assert json.loads(await _document(proxied, ANONYMOUS))["reduced"] is True
         laptop = await _document(status_of(log, replicas), ANONYMOUS)
         assert b"10.0.0.7" in laptop and b"pod-7" in laptop
 

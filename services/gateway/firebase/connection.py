@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from libs.common.errors import BrokerUnavailable
 from libs.common.frames import CloseCode, ErrorCode
@@ -111,7 +111,7 @@ class Connection:
             await self.sender.control("e", str(error))
             await self.sender.close(TOO_BIG, "no message of the protocol")
         except (WebSocketDisconnect, RuntimeError) as error:
-            if not self.sender.closing and not isinstance(error, WebSocketDisconnect):
+            if not self.sender.closing and not isinstance(error, WebSocketDisconnect | WebSocketDisconnected):
                 raise  # Starlette's word for a send or receive after the close is RuntimeError
 
     async def _received(self, text: str) -> None:

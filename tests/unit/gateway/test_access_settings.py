@@ -25,6 +25,7 @@ def settings(**environ: str) -> GatewaySettings:
         ({"GATEWAY_HOST": "::"}, False),
         ({"GATEWAY_HOST": "10.0.0.7"}, False),
         ({"ANONYMOUS": "no"}, False),
+        ({"TRUSTED_PROXIES": "127.0.0.1"}, False),
         ({"GATEWAY_HOST": "0.0.0.0", "ANONYMOUS": "yes"}, True),
     ],
 )

@@ -13,7 +13,7 @@ from libs.common.frames import CloseCode
 ROOT = Path(__file__).parents[3]
 OWN_CODES = range(4000, 5000)
 CODES = {name: code for name, code in vars(CloseCode).items() if name.isupper()}
-COME_BACK = {"SLOW_CONSUMER", "DRAINING", "RATE_LIMITED"}
+COME_BACK = {"SLOW_CONSUMER", "DRAINING", "UNAVAILABLE", "RATE_LIMITED"}
 STAY_AWAY = {"TOKEN_REFUSED", "FORBIDDEN_ORIGIN"}
 STANDARD = {"INTERNAL_ERROR"}
 
