@@ -71,7 +71,7 @@ class Tickets:
 
 
 def ticket_routes(tickets: Tickets) -> list[Route]:
-    """`POST /v1/tickets`."""
+    """`POST /tickets`, under `/v1`."""
 
     async def issue(request: Request) -> Response:
         try:
@@ -82,4 +82,4 @@ def ticket_routes(tickets: Tickets) -> list[Route]:
         body = msgspec.json.encode(Issued(ticket=ticket, expires_in_s=round(TICKET_S)))
         return Response(body, 201, {"Cache-Control": "no-store"}, "application/json")
 
-    return [Route("/v1/tickets", issue, methods=["POST"])]
+    return [Route("/tickets", issue, methods=["POST"])]

@@ -179,6 +179,17 @@ async def test_keys_of_one_owner_share_their_sessions(gateway: GuardedGateway) -
         assert frame["event"] == "progress"
 
 
+async def test_a_ticket_is_posted_for(gateway: GuardedGateway) -> None:
+    key = await made(gateway)
+    async with httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False) as client:
+        answer = await client.get("/v1/tickets", headers={"X-API-Key": key.text})
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        assert answer.json()["code"] == "method_not_allowed"
+        large = b"x" * 3 * 1024 * 1024
+        answer = await client.post("/v1/sessions", content=large, headers={"X-API-Key": key.text})
+        assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (413, "too_large", "body")
+
+
 async def test_a_ticket_lets_one_connection_in_over_all_gateways(
     gateway: GuardedGateway, other_gateway: GuardedGateway
 ) -> None:

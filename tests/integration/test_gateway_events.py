@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -80,6 +81,20 @@ async def test_what_will_not_pass_is_a_problem(gateway: RestGateway, session: st
     session = session or await begun(gateway)
     async with EventClient(gateway.port, session, Last_Event_ID=last) as client:
         assert (client.status, client.answered["content-type"]) == (status, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "field"),
+    [("", {"Last_Event_ID": "99999999"}, "Last-Event-ID"), ("?after=99999999", {}, "after"),
+     ("?after=1", {"Last_Event_ID": "99999999"}, "Last-Event-ID")],
+)  # fmt: skip
+async def test_what_lies_ahead_of_the_log_is_named(
+    gateway: RestGateway, query: str, headers: dict[str, str], field: str
+) -> None:
+    async with EventClient(gateway.port, await begun(gateway), query=query, **headers) as client:
+        assert client.status == 422
+        told = json.loads(await client.reader.readexactly(int(client.answered["content-length"])))
+        assert (told["code"], told["field"]) == ("unknown_sequence", field)
 
 
 async def test_silence_is_filled_with_comments(log: SessionLog) -> None:
