@@ -14,7 +14,7 @@ from libs.common.keys import KEY
 from services.gateway.access_settings import AccessSettings
 from services.gateway.callers import ANONYMOUS, LOCAL, STRANGER, Caller, TokenRefused
 from services.gateway.keyring import Keyring, keyring
-from services.gateway.tickets import TICKET, Tickets
+from services.gateway.tickets import TICKET, Tickets, events_in
 from services.gateway.tokens import Tokens, tokens
 
 BEARER = "pinstream.bearer."  # begins the subprotocol of a client that cannot set a header
@@ -41,10 +41,13 @@ class Access:
             return STRANGER
         return LOCAL if self.settings.here_alone else ANONYMOUS
 
-    async def caller_of_token(self, token: str) -> Caller:
-        """Whose a key, a JWT or a ticket is; a ticket is used up. Raises TokenRefused or BrokerUnavailable."""
+    async def caller_of_token(self, token: str, events_of: str | None = None) -> Caller:
+        """Whose a key, a JWT or a ticket is. Raises TokenRefused or BrokerUnavailable.
+
+        A ticket is used up, but for `events_of`, the session whose events are asked for.
+        """
         if TICKET.fullmatch(token):
-            caller = await self.tickets.redeem(token)
+            caller = await self.tickets.redeem(token, events_of)
             if caller.key is not None and not self.keyring.valid(caller.key):
                 raise TokenRefused
             return caller if caller.owner else self.stranger  # what another gateway let in without a key is not in here
@@ -77,7 +80,7 @@ class Access:
     async def caller(self, scope: Scope) -> Caller:
         """Whose an ASGI connection is. What it came with no longer stands in its address and subprotocols after."""
         token = _taken(scope)
-        return self.stranger if token is None else await self.caller_of_token(token)
+        return self.stranger if token is None else await self.caller_of_token(token, events_in(scope))
 
 
 def _taken(scope: Scope) -> str | None:
