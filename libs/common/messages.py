@@ -387,12 +387,16 @@ class AccessKey(Message, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ticket(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """`$KV.tickets.<digest>`: leave to connect once as the caller that asked for it; `used_by` names the connection."""
+    """`$KV.tickets.<digest>`: leave to connect once as the caller that asked for it; `used_by` names the connection.
+
+    `events_of` is the session whose events it was used for, which it opens again.
+    """
 
     owner: str = ""
     key: str | None = None
     until: float | None = None
     used_by: str | None = None
+    events_of: str | None = None
 
 
 class Salt(Message, frozen=True, kw_only=True):

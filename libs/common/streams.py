@@ -25,6 +25,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 MB = 1024 * 1024
 NAME_IN_USE = 10058
 TICKET_S = 30  # a ticket is used at once, or by nobody
+TICKET_KEPT_S = HOUR  # of one that opened a session's events, since these may be opened by it again
 
 SUSPECTS_IN_FLIGHT = 1_000
 # workers renew it every third; this is how long a killed one's messages wait
@@ -84,7 +85,15 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
         # no key is ever forgotten: revoked ones stay listed
         stream(subjects.ACCESS, [subjects.ALL_ACCESS_KEYS], 0, 16 * MB, max_msgs_per_subject=1),
         stream(subjects.LIMITS, [subjects.ALL_LIMITS], HOUR, 16 * MB, discard="old", max_msgs_per_subject=1),
-        stream(subjects.TICKETS, [subjects.ALL_TICKETS], TICKET_S, 4 * MB, max_msgs_per_subject=1),
+        # full, it forgets the oldest, which nobody is about to use: new ones are at once
+        stream(
+            subjects.TICKETS,
+            [subjects.ALL_TICKETS],
+            TICKET_KEPT_S,
+            16 * MB,
+            discard="old",
+            max_msgs_per_subject=1,
+        ),
         stream(
             subjects.RESULTS,
             [subjects.ALL_RECORDS],

@@ -16,7 +16,7 @@ from services.gateway.callers import ANONYMOUS, LOCAL, STRANGER, Caller, TokenRe
 from services.gateway.door import PLACE_KEY
 from services.gateway.keyring import Keyring, keyring
 from services.gateway.origins import called
-from services.gateway.tickets import TICKET, Tickets
+from services.gateway.tickets import TICKET, Tickets, events_in
 from services.gateway.tokens import Tokens, tokens
 
 BEARER = "pinstream.bearer."  # begins the subprotocol of a client that cannot set a header
@@ -45,9 +45,12 @@ class Access:
         return STRANGER
 
     async def caller_of_token(self, token: str, scope: Scope | None = None) -> Caller:
-        """Whose a key, a JWT or a ticket is; a ticket is used up. Raises TokenRefused or BrokerUnavailable."""
+        """Whose a key, a JWT or a ticket is. Raises TokenRefused or BrokerUnavailable.
+
+        A ticket is used up, but for the session whose events `scope` asks for.
+        """
         if TICKET.fullmatch(token):
-            caller = await self.tickets.redeem(token)
+            caller = await self.tickets.redeem(token, None if scope is None else events_in(scope))
             if caller.key is not None and not self.keyring.valid(caller.key):
                 raise TokenRefused
             return (

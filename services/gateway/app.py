@@ -45,6 +45,8 @@ def gateway_app(
 
     `/.ws` and `….json` are Firebase's. Without `security` all are anonymous.
     """
+    if security is not None:  # beside REST's own, whose refusals it shares
+        rest.app.routes.extend(ticket_routes(security.access.tickets))
     app = Starlette(
         middleware=[] if security is None else security.middleware,
         routes=[
@@ -52,7 +54,6 @@ def gateway_app(
             Route("/status", status_page),
             Mount("/static", StaticFiles(directory=STATIC)),
             WebSocketRoute("/ws", endpoint),
-            *([] if security is None else ticket_routes(security.access.tickets)),
             Mount("/v1", rest.app),
             *document_routes(key_needed=security is not None and not security.settings.anonymous_allowed),
             *health_routes(checks),

@@ -90,6 +90,7 @@ class Connection:
                 if message["type"] == "websocket.disconnect":
                     return
                 await self._received(message)
+                del message  # up to a megabyte, while nothing comes
         except (WebSocketDisconnect, WebSocketDisconnected) as error:
             log.debug("the client left", error=str(error))
         except RuntimeError:
@@ -126,7 +127,9 @@ class Connection:
     async def _carry_out(self, operation: Operation) -> None:
         full = len(self.followed) >= self.settings.sessions_per_connection
         named = operation.parameters.session_id if isinstance(operation, ResumeExtraction) else ""
-        if full and isinstance(operation, InitiateExtraction | ResumeExtraction) and named not in self.followed:
+        if named in self.followed:
+            full = self.followed.owed >= self.settings.sessions_per_connection
+        if full and isinstance(operation, InitiateExtraction | ResumeExtraction):
             await self._refuse(operation, "too_many_sessions", "this connection follows too many sessions")
             return
         match operation:
@@ -137,7 +140,7 @@ class Connection:
             case CancelExtraction(parameters=cancelled, id=id_):
                 followed = cancelled.session_id in self.followed  # whose end may come while it is being cancelled
                 await self.sessions.cancel(cancelled.session_id, self.caller)
-                if not followed and not full:
+                if not followed:  # however many are: it is one frame
                     self._follow(cancelled.session_id, 0, id_, completed_only=True)
             case ResumeExtraction(parameters=resumed, id=id_):
                 self._follow(resumed.session_id, resumed.after, id_)

@@ -68,4 +68,4 @@ class Door:
         except _TooLong:
             if not started:
                 message = f"the body of a request has at most {most} bytes"
-                await refuse(scope, receive, send, 413, None, "message_too_large", message)
+                await refuse(scope, receive, send, 413, None, "too_large", message, field="body")

@@ -19,13 +19,13 @@ from starlette.responses import Response
 
 from libs.common import metrics, subjects
 from libs.common.errors import BrokerUnavailable, SequenceUnknown, SessionUnknown
-from libs.common.frames import AnyFrame, Completed, VideoFrame, encode_frame
+from libs.common.frames import AnyFrame, Completed, ErrorCode, VideoFrame, encode_frame
 from libs.common.tasks import end
 from services.gateway.callers import caller_of
 from services.gateway.draining import Draining
 from services.gateway.following import Following, SessionExpired, Step
-from services.gateway.parameters import last_event_in, session_in
-from services.gateway.problems import COME_BACK_S, ELSEWHERE_S
+from services.gateway.parameters import LAST_EVENT_ID, last_event_in, session_in
+from services.gateway.problems import COME_BACK_S, ELSEWHERE_S, Problem
 from services.gateway.sending import delivered
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
@@ -72,6 +72,9 @@ class Events:
             following = await self.sessions.opened(session, after, caller_of(request.scope))
             if after and await self._is_over(session, after):
                 return Response(status_code=204)
+        except SequenceUnknown as error:
+            field = LAST_EVENT_ID if request.headers.get(LAST_EVENT_ID) else "after"
+            raise Problem(422, ErrorCode.UNKNOWN_SEQUENCE, str(error), field=field) from error
         except BrokerUnavailable as error:
             log.warning("cannot follow a session now", session=session, error=str(error))
             return self._streamed(come_back(COME_BACK_S))

@@ -54,7 +54,10 @@ SECURITY: dict[str, Schema] = {
         "type": "apiKey",
         "in": "query",
         "name": "ticket",
-        "description": "Of `POST /v1/tickets`: good once, within 30 s. Nothing else may stand in an address.",
+        "description": (
+            "Of `POST /v1/tickets`: good once, within 30 s; where it opened the events of a session, for those again, "
+            "for an hour. Nothing else may stand in an address."
+        ),
     },
 }
 

@@ -6,24 +6,28 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from starlette.types import Receive
+
 from libs.common.frames import VideoFrame
 from libs.common.tasks import end, result_of
 from services.gateway.following import Following
 from services.gateway.representations import csv_header, csv_row, ndjson_line
 from services.gateway.resources import FoundVideo
+from services.gateway.streaming import left
 
 
 class Reading:
     """At most `limit` videos. Where there are none yet, those are given that come within `wait_s`, or before `over`.
 
-    `completed`: the session is over, and none comes after the last that was given.
+    Nothing is waited for once the client has left, as `receive` tells. `completed`: the session is over, and none comes
+    after the last that was given.
     """
 
-    def __init__(self, following: Following, limit: int, wait_s: float, over: asyncio.Event) -> None:
+    def __init__(self, following: Following, limit: int, wait_s: float, over: asyncio.Event, receive: Receive) -> None:
         self.following = following
         self.limit = limit
         self.wait_s = wait_s
-        self.over = over
+        self.over, self.receive = over, receive
         self.given = 0
         self.completed = False
 
@@ -59,15 +63,16 @@ class Reading:
         return FoundVideo(sequence=frame.sequence, video=frame.video)
 
     async def _first(self) -> VideoFrame | None:
-        """The next video; None where the session ends without one, or none comes in time."""
+        """The next video; None where the session ends without one, none comes in time, or the client leaves."""
         coming = asyncio.create_task(self._next(), name="wait for a video")
         over = asyncio.create_task(self.over.wait(), name="wait for the drain")
+        leaving = asyncio.create_task(left(self.receive), name="client leaves")
         try:
-            await asyncio.wait({coming, over}, timeout=self.wait_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({coming, over, leaving}, timeout=self.wait_s, return_when=asyncio.FIRST_COMPLETED)
             if coming.done():
                 return coming.result()
         finally:
-            await end(coming, over)
+            await end(coming, over, leaving)
         return result_of(coming)
 
     async def _next(self) -> VideoFrame | None:

@@ -26,6 +26,7 @@ async def refuse(
     code: str,
     message: str,
     retry_after_s: float | None = None,
+    field: str | None = None,
 ) -> None:
     """Answers with `status` and an `error` frame's JSON, under `/v1` with a problem document.
 
@@ -48,13 +49,13 @@ async def refuse(
     if retry_after_s is not None:
         headers |= retry_after(retry_after_s)
     if scope["type"] == "http" and scope["path"].startswith(REST):
-        problem = Problem(status, code, message, retry_after_s=retry_after_s, headers=headers)
+        problem = Problem(status, code, message, field=field, retry_after_s=retry_after_s, headers=headers)
         await problem.answer(Request(scope))(scope, receive, send)
         return
     if scope["type"] == "http" and scope["path"].endswith(FIREBASE):
         body = msgspec.json.encode({"error": message}).decode()
     else:
-        body = encode_frame(ErrorFrame(code=code, message=message, retry_after_s=retry_after_s))
+        body = encode_frame(ErrorFrame(code=code, message=message, field=field, retry_after_s=retry_after_s))
     response = Response(body, status, headers, "application/json")
     if scope["type"] == "websocket":
         await WebSocket(scope, receive, send).send_denial_response(response)

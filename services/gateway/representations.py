@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 
 import mimeparse
@@ -19,6 +20,8 @@ CSV = "text/csv"
 OFFERED = (CSV, NDJSON, JSON)  # the last is given where a client has no preference
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet would begin to calculate at
+# likewise within a text, where one splits at `;` or a tab and knows no quotes; `;-)` and lines of a list are none
+CALCULATES = re.compile(r"(?<=[;\t\r\n])(?=[=@]|[+-](?![ )]))")
 
 COLUMNS: dict[str, Callable[[Video], object]] = {
     "id": lambda video: video.id,
@@ -68,12 +71,15 @@ def csv_header() -> bytes:
 
 
 def csv_row(found: FoundVideo) -> bytes:
-    """A row (RFC 4180). A text that a spreadsheet would take for a formula has an apostrophe before it."""
+    """A row (RFC 4180). What a spreadsheet would take for a formula has an apostrophe before it."""
     return _row([found.sequence, *(_inert(value_of(found.video)) for value_of in COLUMNS.values())])
 
 
 def _inert(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    inert = CALCULATES.sub("'", value)
+    return f"'{inert}" if inert.startswith(FORMULA) else inert
 
 
 def _row(cells: list[object]) -> bytes:

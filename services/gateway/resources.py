@@ -33,7 +33,7 @@ class WebhookSecret(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
-    """A ticket, which lets one connection in within `expires_in_s` seconds."""
+    """A ticket, which lets one connection in within `expires_in_s` seconds; to a session's events again for an hour."""
 
     ticket: str
     expires_in_s: int

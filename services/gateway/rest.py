@@ -161,7 +161,7 @@ class Rest:
         kind = preferred(",".join(request.headers.getlist("Accept")))
         limit = number_in(request, "limit", VIDEOS if kind == JSON else MAX_RESULT_LIMIT, 1, MAX_RESULT_LIMIT)
         following = await self.sessions.opened(session, after, caller_of(request.scope))
-        reading = Reading(following, limit, wait_s, self.draining.over)
+        reading = Reading(following, limit, wait_s, self.draining.over, request.receive)
         if kind == JSON:
             following.state = self.bookmarks.take(session, after) or following.state
             return await self._page(request, reading)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import h11
 import uvicorn
@@ -32,6 +34,7 @@ ABORT = "pinstream.abort"  # the ASGI extension that drops a connection with wha
 RECEIVE_BUFFER_BYTES = 32 * 1024  # doubled by the kernel: what is read at once, of which 10,000 pings take 50 ms
 SMALL_FRAMES = Rate(50.0, 1000)
 REQUEST_S = 20.0  # from the first byte of a request to its last
+ABSOLUTE = re.compile(rb"https?://([^/]+)", re.IGNORECASE)
 LINGER_S = 30.0  # a closed client that reads on within it learns the code; then it is dropped with what it holds
 
 
@@ -75,6 +78,11 @@ class ClientProtocol(WebSocketsSansIOProtocol):
     def handle_cont(self, event: Frame) -> None:
         if self._bears_one_more():
             super().handle_cont(event)
+            event.data = b""  # the parser keeps the last frame until the next one comes
+
+    def handle_text(self, event: Frame) -> None:
+        super().handle_text(event)
+        event.data = b""
 
     def handle_close(self, event: Frame) -> None:
         super().handle_close(event)
@@ -105,7 +113,8 @@ class ClientProtocol(WebSocketsSansIOProtocol):
 
 class RequestProtocol(H11Protocol):
     """Drops who does not end the request that was begun, and lets an answer that its client does not take be dropped,
-    by the extension ABORT. Of those that `waiting` has too many of it drops the new ones."""
+    by the extension ABORT. Of those that `waiting` has too many of it drops the new ones. An address as it is told to a
+    proxy is that at its host (RFC 9112, 3.2.2)."""
 
     waiting: Waiting | None = None
     _unasked: asyncio.TimerHandle | None = None
@@ -118,6 +127,8 @@ class RequestProtocol(H11Protocol):
 
         async def with_abort(scope: Scope, receive: Receive, send: Send) -> None:
             scope.setdefault("extensions", {})[ABORT] = transport.abort
+            if absolute := ABSOLUTE.match(scope["raw_path"]):
+                _at_its_host(scope, absolute)
             await app(scope, receive, send)
 
         self.app = with_abort
@@ -162,6 +173,17 @@ class RequestProtocol(H11Protocol):
             self.waiting.move(self._place, -1)
 
 
+def _at_its_host(scope: Scope, absolute: re.Match[bytes]) -> None:
+    raw = scope["raw_path"][absolute.end() :] or b"/"
+    headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
+    scope.update(path=unquote(raw.decode("ascii")), raw_path=raw, headers=[(b"host", absolute[1]), *headers])
+
+
+def _of_ours(record: logging.LogRecord) -> bool:
+    """No line for a client's text that is no UTF-8, which uvicorn takes for an error: the client is told by 1007."""
+    return not str(record.msg).startswith("Invalid UTF-8 sequence")
+
+
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -202,7 +224,9 @@ async def client_server(
         forwarded_allow_ips=[str(network) for network in trusted_networks(proxies)],
         ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
     )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # a line for each connection is an access log
+    logger = logging.getLogger("uvicorn.error")
+    logger.setLevel(logging.WARNING)  # a line for each connection is an access log
+    logger.addFilter(_of_ours)
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[sock]), name="client server")
     watching = [] if certificate is None else [asyncio.create_task(certificate.watch(), name="certificate")]

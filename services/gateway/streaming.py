@@ -42,7 +42,7 @@ class Streamed(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
         sending = asyncio.create_task(self._send(scope, send), name="send pieces")
-        leaving = asyncio.create_task(_left(receive), name="client leaves")
+        leaving = asyncio.create_task(left(receive), name="client leaves")
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -89,7 +89,8 @@ async def _nothing() -> AsyncGenerator[bytes, None]:
     yield b""
 
 
-async def _left(receive: Receive) -> None:
+async def left(receive: Receive) -> None:
+    """Returns when the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

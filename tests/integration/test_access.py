@@ -23,10 +23,10 @@ from libs.common import keys, subjects
 from libs.common.frames import SUBPROTOCOL, CloseCode
 from libs.common.messages import CrawledRecord, Reason
 from libs.common.session_log import SessionLog
-from services.gateway import access, tokens
-from services.gateway.callers import TokenRefused
+from services.gateway import access, tickets, tokens
+from services.gateway.callers import Caller, TokenRefused
 from tests.integration.access import AUDIENCE, ISSUER, GuardedGateway, Issuer, ask, guarded
-from tests.wait import wait_until
+from tests.wait import wait_for, wait_until
 
 
 @pytest.fixture
@@ -191,6 +191,17 @@ async def test_keys_of_one_owner_share_their_sessions(gateway: GuardedGateway) -
         assert frame["event"] == "progress"
 
 
+async def test_a_ticket_is_posted_for(gateway: GuardedGateway) -> None:
+    key = await made(gateway)
+    async with httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False) as client:
+        answer = await client.get("/v1/tickets", headers={"X-API-Key": key.text})
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        assert answer.json()["code"] == "method_not_allowed"
+        large = b"x" * 3 * 1024 * 1024
+        answer = await client.post("/v1/sessions", content=large, headers={"X-API-Key": key.text})
+        assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (413, "too_large", "body")
+
+
 async def test_a_ticket_lets_one_connection_in_over_all_gateways(
     gateway: GuardedGateway, other_gateway: GuardedGateway
 ) -> None:
@@ -209,6 +220,68 @@ async def test_a_ticket_lets_one_connection_in_over_all_gateways(
 
     tried = await asyncio.gather(*(come_in(one) for one in (gateway, other_gateway) * 8))
     assert sum(tried) == 1
+
+
+async def status_of(gateway: GuardedGateway, path: str, ticket: str) -> int:
+    """Of the answer to a GET, which is not read."""
+    async with (
+        httpx2.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False) as client,
+        client.stream("GET", path, params={"ticket": ticket}) as answer,
+    ):
+        return answer.status_code
+
+
+async def test_a_ticket_that_opened_the_events_of_a_session_opens_those_again_and_nothing_else(
+    gateway: GuardedGateway, other_gateway: GuardedGateway
+) -> None:
+    key = await made(gateway)
+    await wait_until(lambda: other_gateway.access.keyring.key(key.text) is not None, "both know the key")
+    async with gateway.client(key.text) as client:
+        one, other = await begun(client), await begun(client)
+    ticket, spent = [(await gateway.post("/v1/tickets", key.text)).json()["ticket"] for _ in range(2)]
+    events = f"/v1/sessions/{one}/events"
+    tried = await asyncio.gather(*(status_of(gate, events, ticket) for gate in (gateway, other_gateway) * 4))
+    assert tried == [200] * 8
+    assert await status_of(gateway, f"/v1/sessions/{one}/videos", spent) == 200
+    assert await status_of(other_gateway, events, spent) == 401
+    for path in (one, f"{one}/videos", f"{other}/events"):
+        assert await status_of(other_gateway, f"/v1/sessions/{path}", ticket) == 401, path
+    assert (await gateway.post(f"{events}?ticket={ticket}")).status_code == 401
+    async with connect(f"{gateway.url}?ticket={ticket}") as client:
+        assert await refused_with(client) == 4501
+    assert await status_of(gateway, events, ticket) == 200
+    await keys.revoke(gateway.access.keyring.bus, key.record.id)
+    await wait_until(lambda: not gateway.access.keyring.valid(key.record.id), "it is revoked")
+    assert await status_of(gateway, events, ticket) == 401
+
+
+async def test_a_ticket_that_nobody_used_in_time_is_good_no_more(
+    gateway: GuardedGateway, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await made(gateway)
+    used, late = [(await gateway.post("/v1/tickets", key.text)).json()["ticket"] for _ in range(2)]
+    events = f"/v1/sessions/{session}/events"
+    assert await status_of(gateway, events, used) == 404
+    monkeypatch.setattr(tickets, "TICKET_S", -1.0)  # so that all are older
+    assert await status_of(gateway, events, late) == 401
+    assert await status_of(gateway, events, used) == 404  # it is let in
+
+
+async def test_a_ticket_opens_nothing_once_the_token_that_it_was_had_with_has_expired(
+    log: SessionLog, session: str
+) -> None:
+    async with guarded(log) as gateway:
+        text = await gateway.access.tickets.issue(Caller(owner="ann", until=time.time() + 1.0))
+        assert (await gateway.access.tickets.redeem(text, session)).owner == "ann"
+
+        async def refused() -> bool:
+            try:
+                await gateway.access.tickets.redeem(text, session)
+            except TokenRefused:
+                return True
+            return False
+
+        await wait_for(refused, "it has expired", timeout_s=10)
 
 
 async def test_who_came_with_a_ticket_is_its_owner_and_goes_with_the_key(gateway: GuardedGateway) -> None:

@@ -429,6 +429,52 @@ async def test_health_is_told_over_http(gateway: Gateway) -> None:
         assert "text/html" in (await client.get("/")).headers["content-type"]
 
 
+async def test_a_cancel_is_answered_where_a_connection_follows_as_many_as_it_may(log: SessionLog) -> None:
+    gateway = Gateway(log, GatewaySettings(sessions_per_connection=1))
+    async with gateway.server, connect(gateway.url) as other, connect(gateway.url) as client:
+        theirs = (await initiate(other))["session_id"]
+        own = (await initiate(client))["session_id"]
+        await client.send(cancel(theirs))
+        completed = await receive_event(client, "completed")
+        assert (completed["session_id"], completed["reason"]) == (theirs, "cancelled")
+        await finish(log, own, 0)
+        assert (await receive_event(client, "completed"))["session_id"] == own
+
+
+async def test_each_of_two_operations_that_follow_a_session_is_completed(gateway: Gateway, log: SessionLog) -> None:
+    def named(id_: Any, **operation: Any) -> str:
+        return json.dumps({"id": id_, **operation})
+
+    async with connect(gateway.url) as client:
+        wanted = {"search_query": "pots"}
+        await client.send(named("first", operation="initiate_extraction", parameters=wanted))
+        session = (await receive_event(client, "accepted"))["session_id"]
+        again = {"operation": "resume_extraction", "parameters": {"session_id": session, "after": 0}}
+        await client.send(named("second", **again))
+        await client.send(named("third", **again))
+        await client.send(named("third", **again))
+        await give(log, session, 1)
+        assert (await receive_event(client, "video"))["id"] == "third"
+        await finish(log, session, 1)
+        frames = [await receive_event(client, "completed") for _ in range(3)]
+        assert [frame["id"] for frame in frames] == ["first", "second", "third"]
+        assert len({json.dumps({**frame, "id": None}) for frame in frames}) == 1
+        await client.send('{"operation": "ping"}')
+        assert (await receive(client))["event"] == "pong"
+
+
+async def test_who_resumes_a_session_again_and_again_is_bounded(log: SessionLog) -> None:
+    gateway = Gateway(log, GatewaySettings(sessions_per_connection=1))
+    async with gateway.server, connect(gateway.url) as client:
+        session = (await initiate(client))["session_id"]
+        for id_ in range(2):
+            await client.send(json.dumps({"id": id_, **json.loads(resume(session, 0))}))
+        refused = await receive_event(client, "error")
+        assert (refused["id"], refused["code"]) == (1, "too_many_sessions")
+        await finish(log, session, 0)
+        assert [(await receive_event(client, "completed")).get("id") for _ in range(2)] == [None, 0]
+
+
 async def test_a_connection_follows_no_more_sessions_than_the_setting_says(log: SessionLog) -> None:
     gateway = Gateway(log, GatewaySettings(sessions_per_connection=2))
     async with gateway.server, connect(gateway.url) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -10,9 +11,11 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.async_api import async_playwright
 
+from libs.common import keys
 from libs.common.session_log import SessionLog
 from tests.integration.event_source import EventClient
 from tests.integration.gateway_process import GatewayProcess, finish, give, give_many
@@ -82,6 +85,17 @@ async def test_what_will_not_pass_is_a_problem(gateway: RestGateway, session: st
         assert (client.status, client.answered["content-type"]) == (status, "application/problem+json")
 
 
+@pytest.mark.parametrize(
+    ("query", "last", "field"),
+    [("", "99999999", "Last-Event-ID"), ("?after=99999999", "", "after"), ("?after=1", "99999999", "Last-Event-ID")],
+)
+async def test_what_lies_ahead_of_the_log_is_named(gateway: RestGateway, query: str, last: str, field: str) -> None:
+    async with EventClient(gateway.port, await begun(gateway), query=query, Last_Event_ID=last) as client:
+        assert client.status == 422
+        told = json.loads(await client.reader.readexactly(int(client.answered["content-length"])))
+        assert (told["code"], told["field"]) == ("unknown_sequence", field)
+
+
 async def test_silence_is_filled_with_comments(log: SessionLog) -> None:
     async with rest_gateway(log, events_heartbeat_s=0.05) as gateway, AsyncExitStack() as running:
         session = await begun(gateway)
@@ -142,7 +156,7 @@ async def test_a_client_that_takes_nothing_is_dropped_and_costs_little(
     nats_url: str, log: SessionLog, tmp_path: Path, kind: str
 ) -> None:
     async with GatewayProcess(nats_url, tmp_path, send_timeout_s=1.0) as process, AsyncExitStack() as clients:
-        session = await begun_at(process)
+        session, _ = await begun_at(process)
         before = process.resident_bytes
         many = 200
         if kind == "events":
@@ -168,17 +182,20 @@ async def test_a_client_that_takes_nothing_is_dropped_and_costs_little(
             assert seen == [str(sequence) for sequence in sequences]
 
 
-async def begun_at(process: GatewayProcess) -> str:
-    import httpx2
-
-    async with httpx2.AsyncClient(base_url=f"http://{process.address}", trust_env=False) as client:
-        return await begin(client)
+async def begun_at(process: GatewayProcess, key: str = "") -> tuple[str, str]:
+    """The id of a session, and what the address of an EventSource has to end with."""
+    headers = {"X-API-Key": key} if key else {}
+    async with httpx2.AsyncClient(base_url=f"http://{process.address}", trust_env=False, headers=headers) as client:
+        session = await begin(client)
+        if not key:
+            return session, ""
+        return session, f"?ticket={(await client.post('/v1/tickets')).json()['ticket']}"
 
 
 FOLLOW = """
-([session]) => {
+([session, query]) => {
   window.seen = []; window.opened = 0; window.errors = [];
-  const source = window.source = new EventSource(`/v1/sessions/${session}/events`);
+  const source = window.source = new EventSource(`/v1/sessions/${session}/events${query}`);
   source.onopen = () => { window.opened += 1; };
   source.onerror = () => { window.errors.push(source.readyState); };
   source.addEventListener("video", (event) => window.seen.push(Number(event.lastEventId)));
@@ -187,11 +204,13 @@ FOLLOW = """
 """
 
 
+@pytest.mark.parametrize("anonymous", ["loopback", "no"], ids=["without a key", "with a ticket"])
 async def test_an_event_source_goes_on_through_restarts_and_stops_at_the_end(
-    nats_url: str, log: SessionLog, tmp_path: Path
+    nats_url: str, log: SessionLog, tmp_path: Path, anonymous: str
 ) -> None:
     async with AsyncExitStack() as running:
-        process = GatewayProcess(nats_url, tmp_path)
+        key = (await keys.create(log.bus, "test")).text if anonymous == "no" else ""
+        process = GatewayProcess(nats_url, tmp_path, anonymous=anonymous)
         await process.__aenter__()
         running.push_async_callback(lambda: _stopped(process))
         browsers = await running.enter_async_context(async_playwright())
@@ -199,8 +218,8 @@ async def test_an_event_source_goes_on_through_restarts_and_stops_at_the_end(
         running.push_async_callback(browser.close)
         page = await browser.new_page()
         await page.goto(f"http://{process.address}/docs")
-        session = await begun_at(process)
-        await page.evaluate(FOLLOW, [session])
+        session, query = await begun_at(process, key)
+        await page.evaluate(FOLLOW, [session, query])
         given = [await give(log, session, n) for n in range(5)]
 
         async def seen(many: int) -> None:

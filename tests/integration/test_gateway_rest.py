@@ -22,6 +22,7 @@ from services.gateway.callers import Caller
 from services.gateway.idempotency import keyed_session
 from services.gateway.representations import COLUMNS
 from tests.integration.gateway_process import GatewayProcess, ask, finish, give, give_many, receive
+from tests.integration.raw_socket import RawSocket
 from tests.integration.rest_gateway import WANTED, RestGateway, begin, http_client, problem, rest_gateway
 from tests.wait import wait_until
 
@@ -92,6 +93,15 @@ async def test_a_refused_parameter_is_named(client: httpx2.AsyncClient, query: s
     session = await begin(client)
     answer = await client.get(f"/v1/sessions/{session}/videos?{query}")
     assert problem(answer) == (422, "invalid_request", field)
+
+
+async def test_an_address_as_it_is_told_to_a_proxy_is_understood(gateway: RestGateway, log: SessionLog) -> None:
+    for target, status in (("/healthz", 200), ("/v1/nothing?a=1", 404), ("", 200), ("?a=1", 200)):
+        async with RawSocket(gateway.address) as raw:
+            raw.writer.write(f"GET HTTP://{gateway.address}{target} HTTP/1.1\r\nHost: other\r\n\r\n".encode())
+            head = (await raw.reader.readuntil(b"\r\n\r\n")).decode().lower()
+            assert head.startswith(f"http/1.1 {status} "), (target, head)
+            assert ("application/problem+json" in head) is (status == 404)
 
 
 async def test_what_is_not_there_is_a_problem_too(client: httpx2.AsyncClient) -> None:
@@ -290,6 +300,7 @@ HOSTILE = [
     "\r=1",
     'a "quote", a comma\nand a line',
     "plain",
+    "apart; or not ;-) well-known @ home",
     "\u00fcn\u00ef\U0001f3ba",
 ]
 
@@ -307,8 +318,24 @@ async def test_csv_has_fixed_columns_and_no_formulas(client: httpx2.AsyncClient,
     assert list(COLUMNS)[:4] == ["id", "kind", "verified", "url"]
     for row, title in zip(rows, HOSTILE, strict=True):
         for column in ("title", "creator", "board"):
-            assert row[column] == (title if title[0] in "apü" else f"'{title}")
+            inert = title.replace("\t=", "\t'=").replace("\r=", "\r'=")
+            assert row[column] == (title if title[0] in "apü" else f"'{inert}")
     assert (rows[0]["verified"], rows[0]["width"]) == ("true", "")
+
+
+async def test_csv_has_no_formulas_where_it_is_split_at_semicolons(client: httpx2.AsyncClient, log: SessionLog) -> None:
+    titles = ["A;=hyperlink(1)", "A;@SUM(1)", "A;+1;-1", "A;\t=1", "A\n=1;B", "A\r\n-1+2"]
+    session = await begin(client)
+    for n, title in enumerate(titles):
+        pin = Pin(id=str(n), title=title, description="- one\n- two")
+        video = Video(id=f"{n:032x}", url="https://v1.pinimg.com/a.mp4", kind=Kind.MP4, verified=True, pin=pin)
+        await log.create(session, subjects.VIDEO, VideoRecord(item=f"{n}-0", video=video), video.id)
+    text = (await videos(client, session, "text/csv")).text
+    cells = [cell for line in text.splitlines() for cell in line.replace("\t", ";").split(";")]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@")) or (cell[:1] == "-" and cell[1:2] != " ")]
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["title"].replace("'", "") for row in rows] == titles
+    assert {row["description"] for row in rows} == {"'- one\n- two"}
 
 
 async def test_csv_of_nothing_is_its_header(client: httpx2.AsyncClient) -> None:

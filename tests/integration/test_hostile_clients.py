@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -145,6 +146,51 @@ async def test_a_close_is_echoed_and_a_pong_that_nobody_asked_for_is_nothing(gat
         raw.writer.write(frame(CLOSE, b"\x0f\xa0bye"))
         assert await raw.receive() == (CLOSE, b"\x0f\xa0bye")
         await raw.dropped()
+
+
+async def test_an_idle_client_costs_nothing_of_what_it_said(gateway: GuardedGateway) -> None:
+    async with AsyncExitStack() as sockets:
+        idle = [await sockets.enter_async_context(RawSocket(gateway.address)) for _ in range(10)]
+        for raw in idle:
+            await raw.upgrade()
+        tracemalloc.start()
+        try:
+            for raw in idle:
+                raw.writer.write(frame(TEXT, PING_OPERATION + b" " * (MB - 100)))
+                assert (await raw.receive()).opcode == TEXT
+            assert tracemalloc.get_traced_memory()[0] < 2 * MB
+        finally:
+            tracemalloc.stop()
+
+
+async def test_a_text_that_is_no_utf_8_is_no_error_of_the_gateways(process: GatewayProcess) -> None:
+    async with RawSocket(process.address) as raw:
+        await raw.upgrade()
+        raw.writer.write(frame(TEXT, b"\xff"))
+        assert await raw.end() == 1007
+    assert '"level": "error"' not in process.said and "UnicodeDecodeError" not in process.said
+
+
+async def test_long_polls_of_clients_that_have_left_count_no_longer(log: SessionLog) -> None:
+    async with guarded(log, anonymous="yes", connections_per_address=3, trusted_proxies=("127.0.0.1",)) as gateway:
+        async with connect(gateway.url) as client:
+            session = await begun(client)
+        kinds = ("application/json", "text/csv", "application/x-ndjson")
+        for kind in kinds:
+            lines = (
+                f"GET /v1/sessions/{session}/videos?wait=60 HTTP/1.1",
+                f"Host: {gateway.address}",
+                "X-Forwarded-For: 198.51.100.77",
+                f"Accept: {kind}",
+            )
+            async with AsyncExitStack() as sockets:
+                for _ in range(3):
+                    raw = await sockets.enter_async_context(RawSocket(gateway.address))
+                    raw.writer.write("\r\n".join((*lines, "", "")).encode())
+                await wait_until(lambda: session in log._followers, "they wait")
+            await wait_until(lambda: session not in log._followers, "nobody waits", timeout_s=5)
+            answer = await gateway.post("/v1/tickets", x_forwarded_for="198.51.100.77")
+            assert answer.status_code == 201, kind
 
 
 async def test_what_is_sent_before_the_handshake_is_over_harms_nobody(gateway: GuardedGateway, log: SessionLog) -> None:

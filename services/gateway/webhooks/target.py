@@ -59,7 +59,7 @@ def target_of(text: str) -> Target:
         raise NotATarget("must have no user name or password in it; what is posted is signed")
     if url.fragment:
         raise NotATarget("must have no fragment, for it would not be sent")
-    port = url.port or DEFAULT_PORTS[url.scheme]
+    port = DEFAULT_PORTS[url.scheme] if url.port is None else url.port
     if port != DEFAULT_PORTS[url.scheme] and not FREE_PORTS <= port <= MOST_PORT:
         raise NotATarget(f"must have the port {DEFAULT_PORTS[url.scheme]}, or one from {FREE_PORTS} to {MOST_PORT}")
     if "%" in host or (literal(host) is None and _number.fullmatch(host.rpartition(".")[2])):

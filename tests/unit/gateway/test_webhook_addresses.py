@@ -69,6 +69,8 @@ def test_one_address_that_is_not_public_among_others_is_enough(text: str) -> Non
         ("https://receiver.example/\r\nX: y", "control"),
         ("https://receiver.example:22/", "port"),
         ("https://receiver.example:80/", "port"),
+        ("https://receiver.example:0/", "port"),
+        ("https://1.1.1.1:0/", "port"),
         ("https://receiver.example:99999/", "port"),
         (f"https://receiver.example/{'x' * 2048}", "2048"),
         ("https://localhost/", "public"),
