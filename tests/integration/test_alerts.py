@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from libs.common.streams import StreamSettings, streams
 from tests.prometheus import program
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,13 @@ def test_every_alert_fires_when_it_should_and_not_before() -> None:
             (fired if case["exp_alerts"] else quiet).add(case["alertname"])
     assert quiet == fired == {rule["alert"] for rule in rules()}
     promtool("test", "rules", "alerts_test.yml")
+
+
+def test_of_streams_that_forget_their_oldest_none_is_told_that_it_is_full() -> None:
+    [expression] = [rule["expr"] for rule in rules() if rule["alert"] == "StreamNearlyFull"]
+    [pattern] = re.findall(r'stream!~"([^"]+)"', expression)
+    forgetting = {stream["name"]: stream["discard"] == "old" for stream in streams(StreamSettings())}
+    assert {name: re.fullmatch(pattern, name) is not None for name in forgetting} == forgetting
 
 
 def test_every_alert_leads_to_a_section_that_says_what_to_do() -> None:
