@@ -54,9 +54,8 @@ def test_by_the_documented_configuration_a_pod_is_known_by_its_service(tmp_path:
     assert job.pop("kubernetes_sd_configs")[0]["role"] == "pod"
     seen = {service: found_in_kubernetes(service) for service in SERVICES}
     for service, meta in {**seen, "none": {**seen["gateway"], "__meta_kubernetes_pod_phase": "Pending"}}.items():
-        job["static_configs"] = [
-            {"targets": ["10.42.0.7:80"], "labels": meta}
-        ]  # by hand: Debian's cannot discover pods
+        # by hand: Debian's Prometheus cannot discover pods
+        job["static_configs"] = [{"targets": ["10.42.0.7:80"], "labels": meta}]
         file.write_text(yaml.safe_dump(config))
         [target] = json.loads(promtool("check", "service-discovery", str(file), job["job_name"]))
         labels = target["labels"]
