@@ -33,12 +33,11 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash .
 FROM service AS gateway
 COPY --from=gateway-build /opt/venv /opt/venv
 COPY --from=gateway-build /opt/pinstream /opt/pinstream
-# /metrics is at HEALTH_PORT alone, which is not for publishing
+# HEALTH_PORT is not for publishing: /metrics is there; and it stays without TLS
 ENV GATEWAY_HOST=0.0.0.0 \
     GATEWAY_PORT=8080 \
     HEALTH_PORT=8084
 EXPOSE 8080
-HEALTHCHECK --interval=10s --timeout=10s --start-period=90s CMD ["python", "-m", "libs.common.probe", "GATEWAY_PORT"]
 ENTRYPOINT ["python", "-m", "services.gateway"]
 
 FROM build AS transformer-build

@@ -28,7 +28,10 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 K8S = ROOT / "k8s"
-APPLIED = ("overlays/local", "overlays/production", "overlays/production-tls", "seccomp")
+APPLIED = (
+    *("overlays/local", "seccomp"),
+    *("overlays/production", "overlays/production-tls", "overlays/production-seccomp"),
+)
 VERSIONS = ("1.30", "1.37")  # of Kubernetes: the oldest with `lifecycle.preStop.sleep` on, and the newest known
 LOCK = ROOT / "scripts" / "kubectl.lock"
 TOOLS = Path(sys.prefix) / "kubectl"

@@ -83,9 +83,11 @@ stage_errors = _counter(
     "pinstream.stage.errors", "{error}", "Failures while messages were handled, by their type.", "stage", "error"
 )
 stage_redelivered = _counter(
-    "pinstream.stage.redelivered", "{message}", "Messages that came to a stage again; to deadlines they do by design.",
+    "pinstream.stage.redelivered",
+    "{message}",
+    "Messages that came to a stage again; to deadlines and postmen they do by design.",
     "stage",
-)  # fmt: skip
+)
 dead_letters = _counter(
     "pinstream.dead_letters", "{message}", "Messages that a stage could not handle and that are kept.", "stage"
 )

@@ -18,13 +18,13 @@ from libs.common.errors import MalformedMessage, PinstreamError
 from libs.common.lane import subject_of
 from libs.common.messages import Pace, decode
 from libs.common.queue_state import queue_state, stream_state
-from libs.common.streams import consumers
+from libs.common.streams import StreamSettings, consumers, streams
 from libs.common.tasks import end
 from services.gateway.census import Census
 from services.gateway.settings import GatewaySettings
 
 PATIENCE_S = 2.0  # for one answer; the next look is not far
-STREAMS = (subjects.SEARCHES, subjects.RAW, subjects.DIRECT, subjects.RESULTS, subjects.QUARANTINE)
+STREAMS = tuple(str(config["name"]) for config in streams(StreamSettings()))
 DURABLES = tuple((stream, str(config["durable_name"])) for stream, config in consumers())
 
 log = structlog.get_logger()
@@ -66,7 +66,7 @@ class _Measuring:
             metrics.queue_in_flight.set(queue.in_flight, labels)
             metrics.queue_redelivered.set(queue.redelivered, labels)
             metrics.queue_oldest_age.set(queue.oldest_age_s or 0.0, labels)
-        for stream in (*STREAMS, subjects.DEAD_LETTERS):
+        for stream in STREAMS:
             held = await stream_state(self.bus, stream, PATIENCE_S)
             metrics.stream_messages.set(held.messages, {"stream": stream})
             metrics.stream_bytes.set(held.size, {"stream": stream})

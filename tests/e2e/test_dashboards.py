@@ -19,8 +19,10 @@ from libs.client.client import Client
 from libs.client.local import LocalStack
 from libs.common import metrics, subjects
 from libs.common.bus import connect
+from libs.common.messages import Over
 from libs.common.metrics import DECLARED, prometheus_name
 from libs.common.settings import Settings
+from libs.common.streams import StreamSettings, streams
 from tests.e2e.conftest import Stack
 from tests.integration.receiver import Receiver, receiver
 from tests.prometheus import Prometheus, prometheus
@@ -101,6 +103,10 @@ async def test_every_panel_has_data_of_a_real_run(stack_of: Stack, tmp_path: Pat
         await use(stack, 2, there)
         await _all_have_data(asked)
         await _alerts_ask_for_what_there_is(asked)
+        assert await _values(asked, "pinstream_stream_fill", "stream") == {
+            stream["name"] for stream in streams(StreamSettings())
+        }
+        assert await _values(asked, "pinstream_gateway_webhooks_over_total", "why") == set(map(str, Over))
     seen = await _exposed([address for told in targets.values() for address in told])
     assert set(DECLARED) - seen == set(NEVER_HERE)
     await _strangers_find_none(stack)
@@ -108,7 +114,7 @@ async def test_every_panel_has_data_of_a_real_run(stack_of: Stack, tmp_path: Pat
 
 async def _counted(asked: Prometheus) -> bool:
     series = ["pinstream_session_first_video_seconds_count", "sum(pinstream_stage_errors_total)"]
-    series += ["pinstream_gateway_refusals_total", "pinstream_gateway_webhooks_over_total"]
+    series += ["pinstream_gateway_refusals_total", "sum(pinstream_gateway_webhooks_over_total)"]
     values = [await asked.ask(one) for one in series]
     return all(value and value[0][1] >= 1 for value in values)
 
@@ -147,6 +153,10 @@ async def _alerts_ask_for_what_there_is(asked: Prometheus) -> None:
             assert found, f"{name}: {exposed} has no series"
             labels = {label for told, _ in found for label in told}
             assert set(_label.findall(selected)) <= labels, f"{name}: {exposed} has {labels}"
+
+
+async def _values(asked: Prometheus, exposed: str, label: str) -> set[str]:
+    return {told[label] for told, _ in await asked.ask(f"last_over_time({exposed}[1m])")}
 
 
 async def _exposed(addresses: Iterable[str]) -> set[str]:

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from libs.client.broker import Broker, free_port
 from libs.common import keys
 from libs.common.bus import connect as broker_connection
+from libs.common.probe import probe
 from libs.common.session_log import session_log
 from libs.common.settings import Settings
 from libs.common.streams import StreamSettings, set_up
@@ -46,7 +47,10 @@ async def test_a_new_certificate_is_in_use_without_a_restart(nats_url: str, tmp_
         authority.configure_trust(context)
         return context
 
-    async with GatewayProcess(nats_url, tmp_path, tls_cert_file=cert, tls_key_file=key) as gateway:
+    health = free_port()
+    settings = {"tls_cert_file": cert, "tls_key_file": key, "health_port": health}
+    async with GatewayProcess(nats_url, tmp_path, **settings) as gateway:
+        assert await asyncio.to_thread(probe, health) == ""  # as the image's health check asks
         url = f"wss://{gateway.address}/ws"
         async with connect(url, ssl=trusting(old)) as standing:
             async with httpx2.AsyncClient(verify=trusting(old), trust_env=False) as client:

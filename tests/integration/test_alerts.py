@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 import yaml
 
+from libs.common.streams import StreamSettings, streams
 from tests.prometheus import program
+from tests.unit.containers.dockerfile import images
+from tests.unit.k8s.rendering import SERVICES, overlay, workloads
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/prometheus"
@@ -20,14 +24,46 @@ def rules() -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-def promtool(*arguments: str) -> None:
+def promtool(*arguments: str) -> str:
     done = subprocess.run([program("promtool"), *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_prometheus_takes_the_rules_and_its_configuration() -> None:
     promtool("check", "rules", "alerts.yml")
     promtool("check", "config", "--syntax-only", "prometheus.yml")
+
+
+def found_in_kubernetes(service: str) -> dict[str, str]:
+    """The labels that Prometheus's discovery has of a pod, as the manifests make it."""
+    template = workloads(overlay("production"))[service]["spec"]["template"]
+    meta = {"namespace": "pinstream", "pod_ip": "10.42.0.7", "pod_phase": "Running"}
+    for kind in ("label", "annotation"):
+        for name, value in template["metadata"][f"{kind}s"].items():
+            meta[f"pod_{kind}_{re.sub(r'[^a-zA-Z0-9]', '_', name)}"] = value
+    return {f"__meta_kubernetes_{name}": value for name, value in meta.items()}
+
+
+def test_by_the_documented_configuration_a_pod_is_known_by_its_service(tmp_path: Path) -> None:
+    text = (ROOT / "docs/kubernetes.md").read_text()
+    [block] = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "scrape_configs" in block]
+    file = tmp_path / "prometheus.yml"
+    config = yaml.safe_load(block)
+    [job] = config["scrape_configs"]
+    assert job.pop("kubernetes_sd_configs")[0]["role"] == "pod"
+    seen = {service: found_in_kubernetes(service) for service in SERVICES}
+    for service, meta in {**seen, "none": {**seen["gateway"], "__meta_kubernetes_pod_phase": "Pending"}}.items():
+        # by hand: Debian's Prometheus cannot discover pods
+        job["static_configs"] = [{"targets": ["10.42.0.7:80"], "labels": meta}]
+        file.write_text(yaml.safe_dump(config))
+        [target] = json.loads(promtool("check", "service-discovery", str(file), job["job_name"]))
+        labels = target["labels"]
+        if service not in SERVICES:
+            assert not labels  # one that does not run is not looked for
+            continue
+        assert (labels["job"], labels["namespace"], labels["__metrics_path__"]) == (service, "pinstream", "/metrics")
+        assert labels["__address__"] == f"10.42.0.7:{images()[service].environ['HEALTH_PORT']}"
 
 
 def test_every_alert_fires_when_it_should_and_not_before() -> None:
@@ -39,6 +75,13 @@ def test_every_alert_fires_when_it_should_and_not_before() -> None:
             (fired if case["exp_alerts"] else quiet).add(case["alertname"])
     assert quiet == fired == {rule["alert"] for rule in rules()}
     promtool("test", "rules", "alerts_test.yml")
+
+
+def test_of_streams_that_forget_their_oldest_none_is_told_that_it_is_full() -> None:
+    [expression] = [rule["expr"] for rule in rules() if rule["alert"] == "StreamNearlyFull"]
+    [pattern] = re.findall(r'stream!~"([^"]+)"', expression)
+    forgetting = {stream["name"]: stream["discard"] == "old" for stream in streams(StreamSettings())}
+    assert {name: re.fullmatch(pattern, name) is not None for name in forgetting} == forgetting
 
 
 def test_every_alert_leads_to_a_section_that_says_what_to_do() -> None:

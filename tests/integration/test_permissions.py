@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from libs.common.permissions import FILE, accounts_file
 from libs.common.settings import Settings
 from libs.common.streams import StreamSettings, consumers, set_up, streams
 from tests.guarded import FILES, USERS, guarded_broker, key
+from tests.wait import wait_until
 
 SESSION = "5e55"
 LAST = "published.last"  # which nobody may
@@ -330,3 +332,23 @@ async def test_a_server_that_asks_for_a_name_is_told_of_as_such(broker: Broker, 
         async with connect(Settings(nats_url=broker.url, nats_nkey_file=str(none)), "gateway"):
             pass
     assert "SUAFUNNYSEED" not in str(failed.value)
+
+
+async def test_a_newer_set_up_job_needs_the_newer_accounts_and_a_reload_is_enough(tmp_path: Path) -> None:
+    newer = guarded_broker(tmp_path)
+    accounts = newer.store / FILE.name
+    lines = accounts.read_text().splitlines(keepends=True)
+    accounts.write_text("".join(line for line in lines if subjects.WEBHOOKS not in line))  # as before webhooks
+    newer.start()
+    try:
+        async with as_user(newer, "streams") as bus:
+            with pytest.raises(PermissionRefused, match=rf"STREAM\.CREATE\.{subjects.WEBHOOKS}"):
+                await set_up(bus, StreamSettings())
+        accounts.write_text("".join(lines))
+        assert newer.process is not None
+        newer.process.send_signal(signal.SIGHUP)
+        await wait_until(lambda: "Reloaded server configuration" in newer.log.read_text(), "the accounts are read anew")
+        async with as_user(newer, "streams") as bus:
+            await set_up(bus, StreamSettings())
+    finally:
+        newer.stop()

@@ -1,7 +1,8 @@
 """Runs the system of another revision under load, and replaces it by this one, replica by replica.
 
 Every search that was begun must end with the exact videos, each once. The order is the one that docs/operations.md
-gives: the set-up job, then dedup, transformers, crawlers, gateways. Exit code 0 where nothing was lost.
+gives: the broker's users, the set-up job, then dedup, transformers, crawlers, gateways; down, the users come last, for
+what is newer needs them to its end. Exit code 0 where nothing was lost.
 """
 
 from __future__ import annotations
@@ -9,24 +10,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 
-from libs.client.broker import free_port, running_broker
+from libs.client.broker import Broker, free_port
 from libs.client.client import Client
+from libs.common import broker_keys
 from libs.common.process import apart, how_it_ended, tell_to_stop
 from libs.common.tasks import end
 from tests.e2e.answer import assert_right
 from tests.fake_pinterest import RunningSite, expected_results, running_site
+from tests.guarded import ANY_MONITORING
 from tests.patient import PATIENT
+from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
 ORDER = ("dedup", "transformer", "crawler", "gateway")
@@ -100,12 +106,44 @@ class Load:
                 self.outcomes["right"] += 1
 
 
-def environment(site: RunningSite, nats_url: str) -> dict[str, str]:
+class GuardedBroker(Broker):
+    """One that knows the users of one revision at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "jetstream", config=f'include "server.conf"\n{ANY_MONITORING}')
+        self.keys = folder / "keys"
+        self.store.mkdir()
+        (self.store / "keys").symlink_to(self.keys / broker_keys.SERVER)
+
+    def known_as(self, user: str) -> dict[str, str]:
+        """What a user is told of it."""
+        return {"NATS_URL": self.url, "NATS_NKEY_FILE": str(broker_keys.seed_file(self.keys, user))}
+
+    def admit(self, root: Path) -> None:
+        """Makes the keys that a revision's users lack, and lays out its configuration."""
+        command = [sys.executable, "-P", "-m", "libs.common.broker_keys", str(self.keys)]
+        environ = {**os.environ, "PYTHONPATH": str(root)}
+        subprocess.run(command, cwd=root, env=environ, check=True, stdout=subprocess.DEVNULL)
+        for file in (root / "deploy" / "nats").glob("*.conf"):
+            shutil.copy(file, self.store)
+
+    async def reload(self) -> None:
+        """Returns when it goes by the configuration that is laid out now."""
+        assert self.process is not None
+        before = self._reloads()
+        self.process.send_signal(signal.SIGHUP)
+        await wait_until(lambda: self._reloads() > before, "the broker has read its configuration anew")
+
+    def _reloads(self) -> int:
+        return self.log.read_text(errors="replace").count("Reloaded server configuration")
+
+
+def environment(site: RunningSite, broker: GuardedBroker, service: str) -> dict[str, str]:
     """What a replica is told."""
     return {
         **os.environ,
         **PATIENT,
-        "NATS_URL": nats_url,
+        **broker.known_as(service),
         "SITE_URL": site.origin,
         "MEDIA_HOSTS": urlsplit(site.origin).netloc,
         "HEALTH_HOST": "127.0.0.1",
@@ -115,20 +153,22 @@ def environment(site: RunningSite, nats_url: str) -> dict[str, str]:
     }
 
 
-async def set_up(root: Path, nats_url: str) -> None:
+async def set_up(root: Path, broker: GuardedBroker) -> None:
     """The set-up job of a revision."""
-    environ = {**os.environ, "NATS_URL": nats_url, "PYTHONPATH": str(root)}
+    environ = {**os.environ, **broker.known_as("streams"), "PYTHONPATH": str(root)}
     command = [sys.executable, "-P", "-m", "libs.common.streams"]
     process = await asyncio.create_subprocess_exec(*command, cwd=root, env=environ)
     if code := await process.wait():
         raise RuntimeError(f"the set-up job ended {how_it_ended(code)}")
 
 
-async def roll(old: Path, new: Path, site: RunningSite, nats_url: str, folder: Path) -> bool:
+async def roll(
+    old: Path, new: Path, site: RunningSite, broker: GuardedBroker, folder: Path, *, down: bool = False
+) -> bool:
     """From `old` to `new`; says what came of it."""
-    await set_up(old, nats_url)
+    await set_up(old, broker)
     replicas = [
-        Replica(service, number, environment(site, nats_url), folder)
+        Replica(service, number, environment(site, broker, service), folder)
         for service in ORDER
         for number in range(1, REPLICAS + 1)
     ]
@@ -140,13 +180,19 @@ async def roll(old: Path, new: Path, site: RunningSite, nats_url: str, folder: P
         began = time.monotonic()
         lanes = [asyncio.create_task(load.lane()) for _ in range(SEARCHES)]
         await asyncio.sleep(SETTLE_S)
-        await set_up(new, nats_url)
+        if not down:
+            broker.admit(new)
+            await broker.reload()
+        await set_up(new, broker)
         for replica in replicas:
             codes[await replica.stop()] += 1
             await replica.start(new)
             print(
                 f"{time.monotonic() - began:4.0f} s  {replica.name} is new; searches {dict(load.outcomes)}", flush=True
             )
+        if down:
+            broker.admit(new)
+            await broker.reload()
         await asyncio.sleep(SETTLE_S)
         load.ending = True
         await asyncio.gather(*lanes)
@@ -173,11 +219,14 @@ def main() -> int:
         other.mkdir()
         subprocess.run(["tar", "-x", "-C", str(other)], input=archive, check=True)
         old, new = (ROOT, other) if arguments.down else (other, ROOT)
-        (folder / "jetstream").mkdir()
-        with running_site(latency_ms=20, cdn_latency_ms=5) as site, running_broker(folder / "jetstream") as broker:
-            right = asyncio.run(roll(old, new, site, broker.url, folder))
+        broker = GuardedBroker(folder)
+        broker.admit(old)
+        with running_site(latency_ms=20, cdn_latency_ms=5) as site, ExitStack() as running:
+            running.callback(broker.stop)
+            broker.start()
+            right = asyncio.run(roll(old, new, site, broker, folder, down=arguments.down))
             if not right:
-                for log in sorted(folder.glob("*.log")):
+                for log in [*sorted(folder.glob("*.log")), broker.log]:
                     print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}")
     return 0 if right else 1
 

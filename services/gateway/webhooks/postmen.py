@@ -48,6 +48,7 @@ class Postmen:
         self.poster, self.secrets, self.stop = poster_, secrets, stop
         self.room = Room(settings.webhook_posts, settings.webhook_posts_per_host, settings.webhook_posts_per_caller)
         self.bells = Bells()
+        metrics.at_zero(metrics.webhooks_over, why=map(str, Over))
 
     async def handle(self, delivery: Delivery) -> None:
         """Posts what there is of a session, to its end, or until it fails."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import tempfile
+import textwrap
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from scripts.manifests import K8S, Object, rendered
@@ -19,9 +24,27 @@ def overlay(name: str) -> tuple[Object, ...]:
 
 
 @cache
-def seccomp() -> tuple[Object, ...]:
-    """Those that put the crawler's profile on the nodes."""
-    return tuple(rendered(K8S / "seccomp"))
+def seccomp(name: str = "seccomp") -> tuple[Object, ...]:
+    """Those that put the crawler's profile on the nodes; `overlays/production-seccomp` has them for production."""
+    return tuple(rendered(K8S / name))
+
+
+@cache
+def over(text: str) -> tuple[Object, ...]:
+    """All objects of a kustomization that is kept beside the overlays."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder).resolve()
+        beside = os.path.relpath(K8S / "overlays", place)
+        (place / "kustomization.yaml").write_text(re.sub(r"(?<![\w./])\.\./", f"{beside}/", text))
+        return tuple(rendered(place))
+
+
+def documented(word: str) -> str:
+    """The one example of a kustomization in docs/kubernetes.md that has that word."""
+    text = (K8S.parent / "docs" / "kubernetes.md").read_text()
+    blocks = [textwrap.dedent(block) for block in re.findall(r"^ *```yaml\n(.*?)```", text, re.DOTALL | re.MULTILINE)]
+    [found] = [block for block in blocks if "kind: Kustomization" in block and word in block]
+    return found
 
 
 def of_kind(objects: tuple[Object, ...], *kinds: str) -> dict[str, Object]:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from scripts.manifests import K8S, VERSIONS, NotRendered, Object, rendered, wrong
-from tests.unit.k8s.rendering import OVERLAYS, SERVICES, of_kind, overlay, pod, seccomp, workloads
+from tests.unit.k8s.rendering import (
+    OVERLAYS,
+    SERVICES,
+    containers,
+    documented,
+    environ,
+    of_kind,
+    over,
+    overlay,
+    pod,
+    seccomp,
+    workloads,
+)
 
 every_overlay = pytest.mark.parametrize("name", OVERLAYS)
 CHANGED = ("Deployment/dedup", "Service/gateway", "Service/nats", "ScaledObject/crawler")
@@ -24,8 +37,46 @@ def test_an_overlay_is_valid(name: str) -> None:
     assert new and wrong(new, VERSIONS[:1]) == []  # of the newest scripts/check asks too
 
 
-def test_the_seccomp_profiles_installation_is_valid() -> None:
-    assert wrong(list(seccomp())) == []
+@pytest.mark.parametrize("name", ["seccomp", "overlays/production-seccomp"])
+def test_the_seccomp_profiles_installation_is_valid(name: str) -> None:
+    assert wrong(list(seccomp(name))) == []
+
+
+def test_the_documented_overlay_changes_what_it_names() -> None:
+    objects = over(documented("TRUSTED_PROXIES"))
+    assert {meta["namespace"] for meta in _namespaced(objects)} == {"pinstream"}
+    [container] = pod(workloads(objects)["gateway"])["containers"]
+    assert container["image"] == "registry.example.net/pinstream-gateway:v0.1.0"
+    assert environ(objects, "gateway")["ALLOWED_ORIGINS"] == "https://app.example.net"
+    [rule] = of_kind(objects, "Ingress")["gateway"]["spec"]["rules"]
+    assert rule["host"] == "pinstream.example.net"
+
+
+def test_the_documented_command_sets_an_image_that_production_has() -> None:
+    text = (K8S.parent / "docs" / "kubernetes.md").read_text()
+    [name] = re.findall(r"kustomize edit set image (\S+)=", text)
+    pinned = over(f"resources: [../production]\nimages: [{{name: {name}, digest: 'sha256:{'0' * 64}'}}]\n")
+    assert [one for each in workloads(pinned).values() for one in containers(each) if "@sha256:" in one["image"]]
+
+
+def test_a_cell_names_nothing_of_another_namespace() -> None:
+    objects = over(documented("transformers"))
+    assert {meta["namespace"] for meta in _namespaced(objects)} == {"cell-b"}
+    assert of_kind(objects, "Namespace").keys() == {"cell-b"}
+    assert wrong(list(of_kind(objects, "ScaledObject").values()), VERSIONS[:1]) == []
+    triggers = {
+        service: [trigger["metadata"] for trigger in scaled["spec"]["triggers"]]
+        for service, scaled in of_kind(objects, "ScaledObject").items()
+    }
+    [asked] = triggers.pop("gateway")
+    assert 'namespace="cell-b"' in asked["query"]
+    assert triggers.keys() == set(SERVICES) - {"gateway"}
+    for trigger in (trigger for each in triggers.values() for trigger in each):
+        assert trigger["natsServerMonitoringEndpoint"] == "nats-headless.cell-b.svc.cluster.local:8222"
+
+
+def _namespaced(objects: tuple[Object, ...]) -> list[dict[str, Any]]:
+    return [found["metadata"] for found in objects if found["kind"] != "Namespace"]
 
 
 @every_overlay

@@ -12,10 +12,12 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from services.gateway.webhooks.target import FREE_PORTS, MOST_PORT
 from tests.unit.containers.dockerfile import ROOT, images
 from tests.unit.k8s.rendering import OVERLAYS, SERVICES, environ, of_kind, overlay, pod, workloads
 
 BROKER_TLS = "nats-tls"
+HTTPS = {"protocol": "TCP", "port": 443}
 NAMED = "app.kubernetes.io/name"
 PRIVATE = [
     *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),
@@ -55,13 +57,15 @@ def test_crawler_and_transformer_alone_go_outside_and_the_gateway_where_it_is_le
     assert {name for name in names if _outside("production", name)} == {"crawler", "transformer", "gateway"}
     assert not any(_outside("local", name) for name in workloads(overlay("local")))
     component = of_kind(overlay("production"), "NetworkPolicy")["gateway-outside"]
-    assert component["spec"]["egress"] == _outside("production", "crawler")
+    [rule] = component["spec"]["egress"]
+    assert [{**rule, "ports": [HTTPS]}] == _outside("production", "crawler")
 
 
 @pytest.mark.parametrize("workload", ["crawler", "transformer", "gateway"])
 def test_outside_is_https_and_no_private_network(workload: str) -> None:
     for rule in _outside("production", workload):
-        assert rule["ports"] == [{"protocol": "TCP", "port": 443}]
+        free = {"protocol": "TCP", "port": FREE_PORTS, "endPort": MOST_PORT}  # of receivers of webhooks
+        assert rule["ports"] == ([HTTPS, free] if workload == "gateway" else [HTTPS])
         blocks = [to["ipBlock"] for to in rule["to"]]
         for private in map(ipaddress.ip_network, PRIVATE):
             for block in blocks:

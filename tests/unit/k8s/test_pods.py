@@ -29,6 +29,7 @@ from tests.unit.k8s.rendering import (
     environ,
     megabytes,
     of_kind,
+    over,
     overlay,
     pod,
     seccomp,
@@ -137,6 +138,27 @@ def test_an_image_is_one_that_is_built_here_of_a_version_that_is_named(name: str
     assert container["imagePullPolicy"] == ("Always" if name != "local" else container["imagePullPolicy"])
 
 
+@pytest.mark.parametrize(
+    ("name", "image", "policy"),
+    [
+        ("seccomp", "pinstream/dedup:{}", "IfNotPresent"),  # that was loaded into the nodes
+        ("overlays/production-seccomp", "ghcr.io/example/pinstream-dedup:v{}", "Always"),
+    ],
+)
+def test_the_crawlers_profile_comes_by_an_image_that_is_there(name: str, image: str, policy: str) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for container in containers(workloads(seccomp(name))["seccomp"]):
+        assert (container["image"], container["imagePullPolicy"]) == (image.format(version), policy)
+
+
+def test_telemetry_has_traces_sent_and_no_metrics() -> None:
+    with_it = over("resources: [../production]\ncomponents: [../../components/telemetry]\n")
+    for service in SERVICES:
+        given = environ(with_it, service)
+        assert given["OTEL_EXPORTER_OTLP_ENDPOINT"].startswith("http://")
+        assert given["OTEL_METRICS_EXPORTER"] == "none"  # deploy/otel/collector.yaml takes none
+
+
 def _environ(name: str, workload: str, folder: Path) -> dict[str, str]:
     """As the process has it: the image's, then the manifest's; files of Secrets are there."""
     image = IMAGES["dedup" if workload == "streams" else workload]
@@ -153,7 +175,7 @@ def _environ(name: str, workload: str, folder: Path) -> dict[str, str]:
 def test_the_variables_of_a_pod_are_settings_of_its_service(name: str, workload: str, tmp_path: Path) -> None:
     fields = {field.name.upper() for field in msgspec.structs.fields(SETTINGS[workload])}
     given = environ(overlay(name), workload)
-    assert given.keys() <= fields | {"OTEL_EXPORTER_OTLP_ENDPOINT"}
+    assert given.keys() <= fields
     settings = from_environment(SETTINGS[workload], _environ(name, workload, tmp_path))
     if isinstance(settings, GatewaySettings):
         check_exposure(settings)

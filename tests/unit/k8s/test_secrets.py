@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from base64 import b64decode
 from pathlib import Path
 
 import yaml
 
+from libs.common import permissions
+from scripts.manifests import Object
 from tests.unit.containers.dockerfile import ROOT
-from tests.unit.k8s.rendering import SERVICES, environ, overlay, pod, workloads
+from tests.unit.k8s.rendering import SERVICES, documented, environ, of_kind, over, overlay, pod, workloads
+
+SCRIPT = ROOT / "scripts" / "k8s-secrets"
+
+
+def secrets(*arguments: str) -> dict[str, Object]:
+    """What the script prints, by name."""
+    done = subprocess.run([SCRIPT, *arguments, "--print"], capture_output=True, text=True, check=True)
+    return {found["metadata"]["name"]: found for found in yaml.safe_load_all(done.stdout) if found}
+
+
+def test_the_secrets_are_of_the_namespace_that_is_named() -> None:
+    made = secrets("--namespace", "cell-b")
+    assert {found["metadata"]["namespace"] for found in made.values()} == {"cell-b"}
+
+
+def test_the_namespace_is_made_with_its_labels_and_the_secrets_in_it(tmp_path: Path) -> None:
+    kubectl = tmp_path / "kubectl"  # keeps what it is given; no Secret is there
+    kubectl.write_text(f'#!/bin/sh\n[ "$3" = get ] && exit 1\necho ---; cat >>{tmp_path}/"$1"\n')
+    kubectl.chmod(0o755)
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([SCRIPT, "--namespace", "cell-b"], env=environ, capture_output=True, check=True)
+    expected = of_kind(over(documented("transformers")), "Namespace")["cell-b"]["metadata"]
+    [namespace] = yaml.safe_load_all((tmp_path / "apply").read_text())
+    assert namespace["kind"] == "Namespace" and namespace["metadata"]["name"] == "cell-b"
+    assert namespace["metadata"]["labels"].items() <= expected["labels"].items()
+    created = [found for found in yaml.safe_load_all((tmp_path / "create").read_text()) if found]
+    assert created and {found["metadata"]["namespace"] for found in created} == {"cell-b"}
 
 
 def test_every_pod_finds_its_own_key_and_no_other() -> None:
-    done = subprocess.run([ROOT / "scripts" / "k8s-secrets", "--print"], capture_output=True, text=True, check=True)
-    made = {found["metadata"]["name"]: found for found in yaml.safe_load_all(done.stdout) if found}
+    made = secrets()
     assert {found["metadata"]["namespace"] for found in made.values()} == {"pinstream"}
+    known = {*permissions.users(), permissions.SYSTEM}
+    assert made.keys() == {"nats-server-keys", *(f"nats-{user}" for user in known)}  # no seed is thrown away
     servers = {name: b64decode(value).decode() for name, value in made["nats-server-keys"]["data"].items()}
     for user in ("streams", *SERVICES):
         spec = pod(workloads(overlay("production"))[user])

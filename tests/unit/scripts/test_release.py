@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -50,6 +51,35 @@ def test_the_notes_of_a_version_are_its_part_of_the_changelog() -> None:
     found = notes(version[1])
     assert found.returncode == 0 and found.stdout.strip() in changelog and "\n## " not in found.stdout
     assert notes("99.0.0").returncode == 1
+
+
+def test_a_tag_is_that_of_the_version_before_anything_is_pushed(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    script = shutil.copy(ROOT / "scripts" / "release-notes", tmp_path / "scripts")
+    (tmp_path / "pyproject.toml").write_text(
+        '[build]\nversion = "9"\n[project]\nversion = "1.2.0"\n[tool]\nversion = "8"\n'
+    )
+
+    def notes(tag: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([script, "--tag", tag], capture_output=True, text=True, check=False)
+
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n\n- More.\n")
+    assert (notes("v1.2.0").returncode, notes("v1.2.0").stdout) == (1, "")
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.0\n\n- All.\n\n## 1.1.0\n")
+    assert "All." in notes("v1.2.0").stdout
+    assert notes("v1.2.1").returncode == notes("1.2.0").returncode == 1
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"]
+    [first] = [name for name, job in jobs.items() if "needs" not in job]
+    assert 'scripts/release-notes --tag "$GITHUB_REF_NAME"' in [step.get("run") for step in jobs[first]["steps"]]
+    assert "packages" not in jobs[first]["permissions"]
+
+
+def test_images_for_another_processor_are_built_where_it_is_emulated() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"]
+    used = [step.get("uses", "").partition("@")[0] for step in jobs["images"]["steps"]]
+    [build] = [step for step in jobs["images"]["steps"] if "build-push" in step.get("uses", "")]
+    assert "linux/arm64" in build["with"]["platforms"]
+    assert used.index("docker/setup-qemu-action") < used.index("docker/setup-buildx-action")
 
 
 def test_the_materials_name_every_package_of_the_lock(tmp_path: Path) -> None:
