@@ -1,4 +1,4 @@
-"""axe-core finds no violation in any state of the page, light and dark, wide and as narrow as a phone."""
+"""axe-core finds no violation in any state of the pages, light and dark, wide and as narrow as a phone."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
 RUN = """async () => {
+    await new Promise((laidOut) => requestAnimationFrame(() => requestAnimationFrame(laidOut)));
     const { violations } = await axe.run(document, { resultTypes: ["violations"] });
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
 }"""
 Look = tuple[ViewportSize, Literal["light", "dark"]]
 
 WIDE: ViewportSize = {"width": 1280, "height": 800}
-NARROW: ViewportSize = {"width": 390, "height": 844}
+NARROW: ViewportSize = {"width": 360, "height": 740}
 # each state is looked at in both schemes and both widths; which goes with which changes from one to the next
 LOOKS: tuple[tuple[Look, ...], ...] = (
     ((WIDE, "light"), (NARROW, "dark")),
@@ -82,3 +83,32 @@ async def test_axe_finds_no_violation(browser: Browser, gateway: Gateway, log: S
 
         await page.evaluate("() => { document.getElementById('key').hidden = false; }")
         await without_violation(page, looks)
+
+
+@pytest.mark.parametrize(("path", "drawn"), [("docs", "#schemas"), ("status", "#whole")])
+async def test_axe_finds_no_violation_in_the_other_pages(
+    browser: Browser, gateway: Gateway, path: str, drawn: str
+) -> None:
+    looks = cycle(LOOKS)
+    async with opened(browser, f"{gateway.url}{path}", faults_expected=True) as page:
+        await expect(page.locator(drawn)).to_be_visible()
+        await page.evaluate(AXE)
+        await without_violation(page, looks)
+        await without_violation(page, looks)
+
+
+async def test_tables_of_the_interfaces_are_stops_of_the_keyboard_where_they_scroll_alone(
+    browser: Browser, gateway: Gateway
+) -> None:
+    async with opened(browser, f"{gateway.url}docs") as page:
+        stops = page.locator("[role=region][tabindex='0']")
+        await expect(page.locator("#schemas")).to_be_visible()
+        await expect(stops).to_have_count(0)
+        await page.set_viewport_size(NARROW)
+        answers = page.get_by_role("region", name="Answers of POST /v1/sessions", exact=True)
+        await expect(answers).to_have_attribute("tabindex", "0")
+        await answers.focus()
+        await page.keyboard.press("ArrowRight")
+        await expect(answers).not_to_have_js_property("scrollLeft", 0)
+        await page.set_viewport_size(WIDE)
+        await expect(stops).to_have_count(0)
