@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from libs.common import subjects
-from libs.common.messages import Kind, ProgressRecord, Reason
+from libs.common.messages import Kind, Pin, ProgressRecord, Reason
 from libs.common.session_log import SessionLog
 from tests.e2e.page.steps import Gateway, cards, clip, crawled, found, opened, searched
 
@@ -22,6 +22,20 @@ RUN = """async () => {
     await new Promise((laidOut) => requestAnimationFrame(() => requestAnimationFrame(laidOut)));
     const { violations } = await axe.run(document, { resultTypes: ["violations"] });
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
+}"""
+# between the picture of a card without a poster and what is behind it
+CONTRAST = """(picture) => {
+    const parts = (color) => color.match(/[\\d.]+/g).map(Number);
+    const luminance = (color) => color.map((part) => part / 255)
+        .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0);
+    const over = ([r, g, b, opacity = 1], below) =>
+        [r, g, b].map((part, at) => part * opacity + below[at] * (1 - opacity));
+    const frame = parts(getComputedStyle(picture.closest(".frame")).backgroundColor).slice(0, 3);
+    const { color, backgroundColor } = getComputedStyle(picture);
+    const ground = over(parts(backgroundColor), frame);
+    const [dark, light] = [luminance(ground), luminance(over(parts(color), ground))].sort((one, other) => one - other);
+    return (light + 0.05) / (dark + 0.05);
 }"""
 Look = tuple[ViewportSize, Literal["light", "dark"]]
 
@@ -112,3 +126,31 @@ async def test_tables_of_the_interfaces_are_stops_of_the_keyboard_where_they_scr
         await expect(answers).not_to_have_js_property("scrollLeft", 0)
         await page.set_viewport_size(WIDE)
         await expect(stops).to_have_count(0)
+
+
+async def test_links_to_creators_are_large_enough_for_a_finger(
+    browser: Browser, gateway: Gateway, log: SessionLog, media: str
+) -> None:
+    async with opened(browser, gateway.url, width=360) as page:
+        await found(log, await searched(page, "by hand"), clip(media, 1))
+        await cards(page).first.get_by_role("button", name="Details").click()
+        links = page.locator(".creator a, .metadata a")
+        await expect(links).to_have_count(6)
+        for link in await links.all():
+            box = await link.bounding_box()
+            assert box is not None
+            assert min(box["width"], box["height"]) >= 24, await link.text_content()
+
+
+async def test_a_card_without_a_poster_has_a_picture_that_is_seen_on_any_color(
+    page: Page, log: SessionLog, media: str
+) -> None:
+    session = await searched(page, "bare")
+    colors = (None, "#ffffff", "#808080", "#000000")
+    pins = [Pin(title="Bare", dominant_color=color) for color in colors]
+    await found(log, session, *(clip(media, at, poster_url=None, pin=pin) for at, pin in enumerate(pins, 1)))
+    await expect(page.locator(".missing:visible")).to_have_count(len(colors))
+    for _, scheme in LOOKS[0]:
+        await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        for picture in await page.locator(".missing:visible").all():
+            assert await picture.evaluate(CONTRAST) >= 3
