@@ -1,26 +1,17 @@
-"""The documents that describe the gateway to machines, and the page that shows them to people."""
+"""The documents that describe the gateway to machines; the page `/docs` shows them to people."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from services.gateway.asyncapi import asyncapi_document
 from services.gateway.openapi import openapi_document
 
-PAGE = Path(__file__).parent / "static" / "docs.html"
-
-
-async def docs(_request: Request) -> Response:
-    """The page; what it needs comes from here."""
-    return FileResponse(PAGE)
-
 
 def document_routes(*, key_needed: bool) -> list[Route]:
-    """`/docs`, `/openapi.json`, `/asyncapi.json`."""
+    """`/openapi.json`, `/asyncapi.json`."""
 
     async def openapi(_request: Request) -> Response:
         """REST."""
@@ -30,4 +21,4 @@ def document_routes(*, key_needed: bool) -> list[Route]:
         """The WebSocket and the events."""
         return Response(asyncapi_document(key_needed=key_needed), media_type="application/json")
 
-    return [Route("/docs", docs), Route("/openapi.json", openapi), Route("/asyncapi.json", asyncapi)]
+    return [Route("/openapi.json", openapi), Route("/asyncapi.json", asyncapi)]

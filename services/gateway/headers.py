@@ -13,6 +13,7 @@ PAGE = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"  # nothing becomes markup, whoever writes innerHTML
 )
+NOT_MODIFIED = 304  # has no type, and what it says of the policy would take the place of what the page was kept with
 HSTS = "max-age=31536000"
 
 
@@ -34,7 +35,8 @@ class SecureHeaders:
                 page = headers.get("content-type", "").startswith("text/html")
                 headers.setdefault("X-Content-Type-Options", "nosniff")
                 headers.setdefault("Referrer-Policy", "no-referrer")
-                headers.setdefault("Content-Security-Policy", PAGE if page else NOTHING)
+                if message["status"] != NOT_MODIFIED:
+                    headers.setdefault("Content-Security-Policy", PAGE if page else NOTHING)
                 if scope["scheme"] in ("https", "wss"):
                     headers.setdefault("Strict-Transport-Security", HSTS)
             await send(message)

@@ -91,8 +91,9 @@ function abandoned(search, text) {
   changed();
 }
 
-function gone(search) {
-  notify("This search is no longer kept. Start it again.");
+function gone(search, elsewhere) {
+  notify(elsewhere ? "A search of another key is not listed until that key is used again."
+    : "This search is no longer kept. Start it again.");
   if (searchIn(location.hash)?.session === search.session) history.replaceState(null, "", location.pathname);
   changed();
 }

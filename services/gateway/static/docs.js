@@ -38,14 +38,28 @@ function limits(schema) {
     .map(([key, word]) => `${word} ${typeof part[key] === "object" ? JSON.stringify(part[key]) : part[key]}`)).join("; ");
 }
 
-function table(rows) {
-  const body = element("tbody", {}, ...rows.map(([name, is, text]) => element("tr", {},
-    element("th", { scope: "row" }, ...name), element("td", {}, ...is), element("td", {}, ...text))));
-  return element("div", { className: "scroll" }, element("table", {}, body));
+// The keyboard reaches, and so scrolls, what is wider than the page; at other widths it need not stop there.
+const widths = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+
+function scrolling(name, label, properties, ...children) {
+  const made = element(name, { ...properties, role: "region", ariaLabel: label }, ...children);
+  widths.observe(made);
+  return made;
 }
 
-function parameters(list) {
-  return table(list.map((one) => [
+function table(label, rows) {
+  const body = element("tbody", {}, ...rows.map(([name, is, text]) => element("tr", {},
+    element("th", { scope: "row" }, ...name), element("td", {}, ...is), element("td", {}, ...text))));
+  return scrolling("div", label, { className: "scroll" }, element("table", {}, body));
+}
+
+function parameters(label, list) {
+  return table(label, list.map((one) => [
     [code(one.name)],
     [`${one.in}${one.required ? ", required" : ""}`],
     [...kind(one.schema), " ", element("span", { className: "note", textContent: limits(one.schema) }),
@@ -60,14 +74,15 @@ const contents = (content) => Object.entries(content ?? {}).flatMap(([type, { sc
 function operation(path, method, shared, one) {
   const all = [...shared, ...(one.parameters ?? [])];
   const body = one.requestBody?.content["application/json"];
+  const named = `${method.toUpperCase()} ${path}`;
   return element("article", { id: `operation-${one.operationId}` },
     element("h2", {}, element("span", { className: "method", textContent: method.toUpperCase() }), " ", code(path)),
     element("p", { textContent: one.summary ?? "" }),
-    ...(all.length ? [element("h3", { textContent: "Parameters" }), parameters(all)] : []),
+    ...(all.length ? [element("h3", { textContent: "Parameters" }), parameters(`Parameters of ${named}`, all)] : []),
     ...(body ? [element("h3", { textContent: "Body" }), element("p", {}, ...kind(body.schema)),
-      element("pre", { textContent: JSON.stringify(body.example, null, 2) })] : []),
+      scrolling("pre", `Example of ${named}`, { textContent: JSON.stringify(body.example, null, 2) })] : []),
     element("h3", { textContent: "Answers" }),
-    table(Object.entries(one.responses).map(([status, answer]) => [
+    table(`Answers of ${named}`, Object.entries(one.responses).map(([status, answer]) => [
       [code(status)], [answer.description], contents(answer.content)])));
 }
 
@@ -86,7 +101,7 @@ function schema(name, one) {
     [...kind(is), " ", element("span", { className: "note", textContent: limits(is) })]]);
   return element("article", { id: `schema-${name}` }, element("h2", { textContent: name }),
     element("p", { textContent: one.description ?? "" }),
-    rows.length ? table(rows) : element("p", {}, ...kind(one)));
+    rows.length ? table(`Fields of ${name}`, rows) : element("p", {}, ...kind(one)));
 }
 
 function section(main, list, id, title, text, articles) {

@@ -11,7 +11,7 @@ from playwright.async_api import Browser, expect
 
 from libs.common import keys
 from libs.common.session_log import SessionLog
-from tests.e2e.page.steps import Gateway, cards, clip, found, opened, search, shown
+from tests.e2e.page.steps import Gateway, cards, clip, found, opened, search, shown, tab
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -74,3 +74,40 @@ async def test_a_key_is_asked_for_used_and_kept_in_the_tab_alone(
         await expect(page.get_by_role("button", name="Forget it")).to_be_hidden()
         await expect(form).to_be_visible()
         assert await page.evaluate("() => sessionStorage.length") == 0
+
+
+async def test_another_owners_key_hides_searches_and_their_own_brings_them_back(
+    browser: Browser, guarded: Gateway, log: SessionLog, media: str
+) -> None:
+    first, second = [await keys.create(log.bus, name) for name in ("first", "second")]
+    async with opened(browser, guarded.url) as page:
+        field, forget = page.get_by_label("API key or token"), page.get_by_role("button", name="Forget it")
+        notice = page.locator("#notice")
+        await search(page, "of the first")
+        await field.fill(first.text)
+        await field.press("Enter")
+        await wait_until(lambda: shown(page), "the session is in the address")
+        session, address = shown(page), page.url
+        await found(log, session, clip(media, 1))
+        await expect(cards(page)).to_have_count(1)
+
+        await forget.click()
+        await field.fill(second.text)
+        await field.press("Enter")
+        await expect(notice).to_have_text("A search of another key is not listed until that key is used again.")
+        await expect(tab(page, "of the first")).to_have_count(0)
+        assert shown(page) == ""
+        await page.get_by_role("button", name="Dismiss").click()
+        await expect(notice).to_be_hidden()
+        await page.evaluate("(address) => { location.href = address; }", address)  # as by the way back
+        await expect(notice).to_be_visible()
+        await expect(tab(page, "of the first")).to_have_count(0)
+
+        await forget.click()
+        await field.fill(first.text)
+        await field.press("Enter")
+        await tab(page, "of the first").click()
+        await expect(cards(page)).to_have_count(1)
+        assert shown(page) == session
+        kept = json.dumps(await page.evaluate("() => ({ ...localStorage })"))
+        assert first.text not in kept and second.text not in kept

@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Error, Page, expect
 
 from libs.common.messages import Creator, Pin
 from libs.common.session_log import SessionLog
-from services.gateway.app import STATIC
+from services.gateway.pages import STATIC
 from tests.e2e.page.steps import Gateway, cards, clip, found, opened, searched
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -73,6 +73,23 @@ async def test_a_page_that_was_never_used_loads_nothing_from_elsewhere(browser: 
         assert not any("vendor" in url for url in asked)  # half a megabyte that most never need
         named = await page.locator("link[rel=modulepreload]").evaluate_all("all => all.map(({ href }) => href)")
         assert set(named) == modules  # asked for at once, not one after another as they name each other
+
+
+@pytest.mark.parametrize("path", ["", "status", "docs", "static/app.js", "static/page/tabs.js", "static/style.css"])
+async def test_what_a_browser_keeps_it_asks_for_again_before_it_is_used(gateway: Gateway, path: str) -> None:
+    async with httpx2.AsyncClient(base_url=gateway.url, trust_env=False) as client:
+        first = await client.get(path)
+        again = await client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+    assert (first.status_code, again.status_code) == (200, 304)
+    assert first.headers["Cache-Control"] == again.headers["Cache-Control"] == "no-cache"
+
+
+async def test_a_page_that_the_browser_had_kept_works_as_before(browser: Browser, gateway: Gateway) -> None:
+    async with opened(browser, gateway.url) as page:  # which hears of what the policy refuses
+        for path in ("", "status", "docs", ""):
+            await page.goto(f"{gateway.url}{path}")
+            await page.reload()  # is answered by 304
+        await expect(page.locator("#welcome")).to_be_visible()
 
 
 async def test_what_is_bundled_is_what_its_note_says() -> None:

@@ -10,7 +10,16 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from libs.common import subjects
-from libs.common.messages import Pin, ProgressRecord, Reason, RepeatRecord, RequestRecord, UnavailableRecord
+from libs.common.messages import (
+    Board,
+    Creator,
+    Pin,
+    ProgressRecord,
+    Reason,
+    RepeatRecord,
+    RequestRecord,
+    UnavailableRecord,
+)
 from libs.common.session_log import SessionLog
 from tests.e2e.page.steps import Gateway, cards, clip, crawled, figure, found, opened, searched
 
@@ -162,3 +171,19 @@ async def test_a_phone_of_360_pixels_needs_no_sideways_scrolling(
             .filter((part) => part.getBoundingClientRect().right > innerWidth)
             .map((part) => part.outerHTML)"""
         assert await page.evaluate(wide) == []
+
+
+async def test_words_that_are_read_from_the_right_keep_their_order(page: Page, log: SessionLog, media: str) -> None:
+    text = "\u0641\u062e\u0627\u0631 (raku), 2024!"
+    pin = Pin(title=text, description=text, creator=Creator(full_name=text), board=Board(name=text))
+    await found(log, await searched(page, text), clip(media, 1, pin=pin))
+    await cards(page).first.get_by_role("button", name="Details").click()
+    directions = """(text) => [...document.querySelectorAll("body *")]
+        .filter((part) => (part.value ?? part.textContent) === text && part.checkVisibility())
+        .map((part) => [part, getComputedStyle(part).direction])
+        .map(([part, direction]) => [part.className || part.id || part.previousSibling.textContent, direction])
+    """
+    assert dict(await page.evaluate(directions, text)) == dict.fromkeys(
+        ["query", "tab-name", "topic", "title", "creator", "details-title", "description", "Creator", "Board"],
+        "rtl",
+    )

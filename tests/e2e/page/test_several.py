@@ -63,3 +63,51 @@ async def test_closing_a_search_cancels_it_for_good(page: Page, log: SessionLog,
     await expect(page.locator("#welcome")).to_be_visible()
     await expect(page.get_by_label("Topic")).to_be_focused()
     await wait_until(lambda: "session" not in page.url, "the address names no session")
+
+
+async def test_the_keyboard_alone_gets_through_the_searches_and_past_them(
+    page: Page, log: SessionLog, media: str
+) -> None:
+    one = await by_keyboard(page, "raku")
+    await found(log, one, clip(media, 1))
+    two = await by_keyboard(page, "shino")
+    await found(log, two, clip(media, 2))
+    await expect(cards(page).get_by_role("heading")).to_have_text(["Glaze, no. 2"])
+    assert await reached(page, "Tab", 13) == [
+        "Search", "Filters", "shino 1/3", "Close shino", "raku 1/3", "Close raku", "Cancel",
+        "Copy all links", "Save all videos as JSON", "Save all videos as CSV", "Save all videos as M3U, a playlist",
+        "Save all links as a text of URLs", "Play Glaze, no. 2, 1:15",
+    ]  # fmt: skip
+    assert (await reached(page, "Shift+Tab", 8))[-1] == "raku 1/3"
+    await page.keyboard.press("Enter")
+    await expect(cards(page).get_by_role("heading")).to_have_text(["Glaze, no. 1"])
+    assert shown(page) == one
+    assert (await reached(page, "Shift+Tab", 2))[-1] == "shino 1/3"
+    await page.keyboard.press("Space")
+    await expect(cards(page).get_by_role("heading")).to_have_text(["Glaze, no. 2"])
+    assert shown(page) == two
+
+
+async def by_keyboard(page: Page, query: str) -> str:
+    """Begins a search as `searched` does, with the focus left in the field of the limit."""
+    before = shown(page)
+    await page.get_by_label("Topic").focus()
+    await page.keyboard.press("Control+A")
+    await page.keyboard.type(query)
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Control+A")
+    await page.keyboard.type("3")
+    await page.keyboard.press("Enter")
+    await wait_until(lambda: shown(page) not in ("", before), "the session is in the address")
+    return shown(page)
+
+
+async def reached(page: Page, key: str, times: int) -> list[str]:
+    """What has the focus after each press of `key`."""
+    names = []
+    for _ in range(times):
+        await page.keyboard.press(key)
+        names.append(
+            await page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.textContent.trim()")
+        )
+    return names

@@ -107,6 +107,7 @@ function metadata(video) {
   const rows = [];
   const row = (term, ...content) => {
     const value = document.createElement("dd");
+    value.dir = "auto"; // names are in any language
     content.forEach((part, index) => value.append(...(index ? [", ", part] : [part])));
     rows.push(element("dt", term), value);
   };

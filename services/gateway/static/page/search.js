@@ -7,8 +7,8 @@ let made = 0;
 
 export class Search {
   /** `parameters` are those of initiate_extraction, as far as they are known; without a session it is yet to begin. */
-  constructor({ session = null, query = "", limit = null, filters = {}, scope = null, over = false, count = 0 }) {
-    Object.assign(this, { session, query, limit, filters, scope, over, before: count });
+  constructor({ session = null, query = "", limit = null, filters = {}, scope = null, over = false, count = 0, by = "" }) {
+    Object.assign(this, { session, query, limit, filters, scope, over, before: count, by });
     this.name = `search ${++made}`; // of its operations, until it has a session
     this.found = []; // {sequence, video}, in the order of the log
     this.ids = new Set();

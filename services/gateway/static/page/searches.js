@@ -6,6 +6,11 @@ import * as store from "./store.js";
 
 const GONE = new Set(["unknown_session", "expired"]);
 const TOKEN_REFUSED = 4501;
+const KEY_ID = /^ps_[0-9a-f]{16}(?=_)/; // the part of a key that is no secret (docs/access.md)
+const TOKEN = "token"; // which says no more than that it was one
+
+/** What may be written down of a key: with which of them a search was begun. */
+const nameOf = (key) => (key ? KEY_ID.exec(key)?.[0] ?? TOKEN : "");
 
 export class Searches {
   #asking = new Set(); // not accepted yet
@@ -13,7 +18,7 @@ export class Searches {
 
   /**
    * `page` has changed(), listed(search), began(search), ended(search), refused(search, frame),
-   * abandoned(search, text), gone(search), trouble(frame) and locked(reason).
+   * abandoned(search, text), gone(search, whether another key may show it), trouble(frame) and locked(reason).
    */
   constructor(page) {
     this.page = page;
@@ -52,7 +57,8 @@ export class Searches {
   recalled(named) {
     const known = this.list.find(({ session }) => session === named.session);
     if (known) return known;
-    const search = new Search(named);
+    const kept = store.keptSearches().find(({ session }) => session === named.session);
+    const search = new Search(kept ?? { ...named, by: nameOf(this.connection.key) });
     this.list.unshift(search);
     store.keep(search);
     return search;
@@ -82,11 +88,18 @@ export class Searches {
     this.page.changed();
   }
 
-  /** Comes back with another key, or with none. */
+  /** Comes back with another key, or with none; what the one before could not show is tried again. */
   unlock(key) {
     this.connection.stop();
     this.connection.key = key;
+    for (const kept of store.keptSearches()) {
+      if (this.list.some(({ session }) => session === kept.session)) continue;
+      const search = new Search(kept);
+      search.followed = !search.over;
+      this.list.push(search);
+    }
     this.#connect();
+    this.page.changed();
   }
 
   // What the connection says
@@ -152,6 +165,7 @@ export class Searches {
   #accepted(search, frame) {
     this.#asking.delete(search);
     search.accepted(frame);
+    search.by = nameOf(this.connection.key);
     this.#list(search);
     store.keep(search);
     if (search.cancelling) this.connection.send("cancel_extraction", { session_id: search.session }, search.name);
@@ -174,9 +188,11 @@ export class Searches {
       this.#rest();
       this.page.refused(search, frame);
     } else if (GONE.has(code)) {
-      this.#forget(search);
+      const elsewhere = search.by === TOKEN || search.by !== nameOf(this.connection.key);
+      if (elsewhere) this.#unlist(search);
+      else this.#forget(search);
       this.#rest();
-      this.page.gone(search);
+      this.page.gone(search, elsewhere);
     } else if (code === "unknown_sequence") {
       search.sequence = 0; // the log is another one than before: what is there already is passed over by its id
       this.#resume(search);
@@ -223,8 +239,12 @@ export class Searches {
 
   #forget(search) {
     this.#asking.delete(search);
-    this.list = this.list.filter((listed) => listed !== search);
+    this.#unlist(search);
     if (search.session) store.forget(search);
+  }
+
+  #unlist(search) {
+    this.list = this.list.filter((listed) => listed !== search);
     if (this.shown === search) this.shown = null;
   }
 

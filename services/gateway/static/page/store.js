@@ -26,7 +26,7 @@ const counted = (value) => (Number.isInteger(value) && value > 0 ? value : null)
 
 /** Those that were there before, the newest first, as a Search takes them. */
 export function keptSearches() {
-  return read().map(({ session, query, limit, filters, scope, over, count }) => ({
+  return read().map(({ session, query, limit, filters, scope, over, count, by }) => ({
     session,
     query: named(query),
     limit: counted(limit),
@@ -34,12 +34,13 @@ export function keptSearches() {
     scope: named(scope) || null,
     over: over === true,
     count: counted(count) ?? 0,
+    by: named(by),
   }));
 }
 
 /** Each tab of the browser changes its own entries alone, since several may have this page. */
-export function keep({ session, query, limit, filters, scope, over, count }) {
-  const entry = { session, query, limit, filters, scope, over, count };
+export function keep({ session, query, limit, filters, scope, over, count, by }) {
+  const entry = { session, query, limit, filters, scope, over, count, by };
   const entries = read();
   const at = entries.findIndex((kept) => kept.session === session);
   if (at < 0) entries.unshift(entry);

@@ -37,7 +37,8 @@ export class Tabs {
     const [tab, close] = [item.querySelector(".tab"), item.querySelector(".tab-close")];
     close.ariaLabel = `Close ${search.query || "this search"}`;
     tab.onclick = () => this.onShow(search);
-    tab.onkeydown = ({ key }) => key === "Delete" && this.#close(search, item);
+    // not tab.onkeydown: a false that it returned would keep every other key from the browser
+    tab.addEventListener("keydown", ({ key }) => key === "Delete" && this.#close(search, item));
     close.onclick = () => this.#close(search, item);
     this.#items.set(search, item);
     return item;
