@@ -42,6 +42,8 @@ from services.crawler.page_read import PageRead
 WINDOW = 200  # items of a session without an outcome, so that one of thousands does not make one of twenty wait
 MAX_ATTEMPTS = 30  # deliveries of one request: many more than restarts of crawlers use up within a session
 READ_BATCH = 512
+FIRST = 8  # items of a session that go ahead, until half of them have an outcome, for at most
+HEAD_START_S = 0.2
 ROOM_POLL_S = 1.0
 
 log = structlog.get_logger()
@@ -202,8 +204,18 @@ class Attempt:
             self.emitted.update(one.item for one in now)
             for n, one in enumerate(now):  # one by one: three replicas bear one such condition at a time
                 await self._until_room(one, traced=(first and n == 0) or self._traced())
+                if first and n + 1 == FIRST:
+                    await self._first_outcomes()
             self._full = False
         return self.state.videos >= self.request.result_limit
+
+    async def _first_outcomes(self) -> None:
+        """Lets the first items pass before the rest of their page takes the processors."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEAD_START_S):
+                while len(self.state.outcomes) < FIRST // 2:
+                    self._changed.clear()
+                    await self._changed.wait()
 
     def _named(self, media: RawMedia) -> RawMedia:
         """`media`, under another name where the site has used its name for another video in this crawl."""

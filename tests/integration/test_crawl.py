@@ -32,7 +32,8 @@ from libs.common.messages import (
 )
 from libs.common.session_log import SessionLog
 from libs.common.session_state import Record
-from services.crawler.crawl import MAX_ATTEMPTS, Attempt, Crawls, Report
+from services.crawler import crawl
+from services.crawler.crawl import FIRST, MAX_ATTEMPTS, Attempt, Crawls, Report
 from services.crawler.failure import CrawlFailed
 from services.crawler.page_read import PageRead
 from services.dedup.outcome import Outcomes
@@ -152,6 +153,29 @@ async def test_no_more_than_the_window_waits_for_its_outcome(log: SessionLog, se
     await task
     assert pipeline.most_waiting <= 200
     assert (await crawled(log, session)).items == 500
+    pipeline.task.cancel()
+
+
+async def test_the_first_items_go_ahead_of_the_rest_of_their_page(
+    log: SessionLog, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crawl, "HEAD_START_S", 0.3)
+    site, delivery = Site(pins(0, 30)), await begin(log, session, 50)
+    await Crawls(log, Cancelled(), site.read, 0.0).handle(delivery)  # nobody gives outcomes: they are not waited for
+    raw = await log.bus.read(subjects.RAW, subjects.raw_of(session), 1, 100)
+    stored_at = [stored.stored_at for stored in raw if subjects.items_in({stored.subject})][:30]
+    assert stored_at[FIRST] - stored_at[FIRST - 1] > 0.25
+    assert len(stored_at) == 30
+
+
+async def test_the_rest_of_the_page_follows_the_first_outcomes(
+    log: SessionLog, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crawl, "HEAD_START_S", 60.0)
+    site, delivery, pipeline = Site(pins(0, 30)), await begin(log, session, 50), Pipeline(log, session)
+    async with asyncio.timeout(20):
+        await Crawls(log, Cancelled(), site.read, 0.0).handle(delivery)
+    assert (await crawled(log, session)).items == 30
     pipeline.task.cancel()
 
 
