@@ -53,9 +53,8 @@ class Access:
             caller = await self.tickets.redeem(token, None if scope is None else events_in(scope))
             if caller.key is not None and not self.keyring.valid(caller.key):
                 raise TokenRefused
-            return (
-                caller if caller.owner else self.stranger(scope)
-            )  # what another gateway let in without a key is not in here
+            # what another gateway let in without a key is not in here
+            return caller if caller.owner else self.stranger(scope)
         if KEY.fullmatch(token):
             key = self.keyring.key(token)
             if key is None:

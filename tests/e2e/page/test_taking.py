@@ -32,7 +32,7 @@ async def test_the_links_are_saved_as_lists_and_a_video_as_a_file(
     formulas = ('=HYPERLINK("x"), "quoted"', "+1", "-1", "@SUM(A1)", "two\r\nlines")
     videos = [clip(media, number, pin=Pin(title=title)) for number, title in enumerate(formulas, 1)]
     videos[1] = clip(media, 2, kind=Kind.EMBED, url="https://www.youtube.com/embed/x", verified=False, duration_ms=None)
-    videos[2] = clip(media, 3, pin=Pin(title="-1", description="\tA tab\n\u2028#EXTINF:0,not a line"))
+    videos[2] = clip(media, 3, pin=Pin(title="-1", description="\tA tab\n\u2028#EXTINF:0,not a line;=1;- x"))
     await found(log, session, *videos)
     await crawled(log, session, Reason.LIMIT, 5)
     await expect(page.locator("#status")).to_have_attribute("data-phase", "done")

@@ -50,9 +50,12 @@ function csv(found) {
   return [["sequence", ...Object.keys(COLUMNS)], ...rows].map((row) => `${row.map(cell).join(",")}\r\n`).join("");
 }
 
-/** A spreadsheet must not take a text for a formula. */
+const CALCULATES = /([;\t\r\n])(?=[=@]|[+-](?![ )]))/g;
+
+/** A spreadsheet must not take a text for a formula, nor a part of one where it splits at semicolons; as REST has it. */
 function cell(value) {
-  const inert = typeof value === "string" && /^[=+\-@\t\r\n]/.test(value) ? `'${value}` : String(value ?? "");
+  const told = typeof value === "string" ? value.replace(CALCULATES, "$1'") : String(value ?? "");
+  const inert = typeof value === "string" && /^[=+\-@\t\r\n]/.test(told) ? `'${told}` : told;
   return /[",\r\n]/.test(inert) ? `"${inert.replaceAll('"', '""')}"` : inert;
 }
 
