@@ -59,6 +59,15 @@ def test_the_documented_command_sets_an_image_that_production_has() -> None:
     assert [one for each in workloads(pinned).values() for one in containers(each) if "@sha256:" in one["image"]]
 
 
+def test_with_helm_nothing_is_made_that_the_chart_makes() -> None:
+    objects = over("resources: [../production]\ncomponents: [../../components/broker-by-helm]\n")
+    kinds = ("StatefulSet", "Service", "PodDisruptionBudget", "ServiceAccount")
+    assert not {"nats", "nats-headless"} & {name for kind in kinds for name in of_kind(objects, kind)}
+    others = {(found["kind"], found["metadata"]["name"]) for found in overlay("production")}
+    left_out = others - {(found["kind"], found["metadata"]["name"]) for found in objects}
+    assert {name for _, name in left_out} == {"nats", "nats-headless"} and len(left_out) == 5
+
+
 def test_a_cell_names_nothing_of_another_namespace() -> None:
     objects = over(documented("transformers"))
     assert {meta["namespace"] for meta in _namespaced(objects)} == {"cell-b"}
