@@ -53,15 +53,17 @@ def test_by_the_documented_configuration_a_pod_is_known_by_its_service(tmp_path:
     [job] = config["scrape_configs"]
     assert job.pop("kubernetes_sd_configs")[0]["role"] == "pod"
     seen = {service: found_in_kubernetes(service) for service in SERVICES}
-    for service, meta in {**seen, "none": {**seen["gateway"], "__meta_kubernetes_pod_phase": "Pending"}}.items():
-        # by hand: Debian's Prometheus cannot discover pods
-        job["static_configs"] = [{"targets": ["10.42.0.7:80"], "labels": meta}]
-        file.write_text(yaml.safe_dump(config))
-        [target] = json.loads(promtool("check", "service-discovery", str(file), job["job_name"]))
-        labels = target["labels"]
-        if service not in SERVICES:
-            assert not labels  # one that does not run is not looked for
-            continue
+    pods = {**seen, "none": {**seen["gateway"], "__meta_kubernetes_pod_phase": "Pending"}}
+    # by hand: Debian's Prometheus cannot discover pods
+    job["static_configs"] = [{"targets": [f"{pod}:80"], "labels": meta} for pod, meta in pods.items()]
+    file.write_text(yaml.safe_dump(config))
+    # it waits that long, whatever it has found
+    told = json.loads(promtool("check", "service-discovery", "--timeout", "5s", str(file), job["job_name"]))
+    labelled = [target["labels"] for target in told if target["labels"]]  # one that does not run is not looked for
+    assert len(told) == len(pods) and len(labelled) == len(SERVICES)
+    found = {labels["job"]: labels for labels in labelled}
+    assert found.keys() == set(SERVICES)
+    for service, labels in found.items():
         assert (labels["job"], labels["namespace"], labels["__metrics_path__"]) == (service, "pinstream", "/metrics")
         assert labels["__address__"] == f"10.42.0.7:{images()[service].environ['HEALTH_PORT']}"
 
