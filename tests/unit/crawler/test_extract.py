@@ -61,6 +61,12 @@ def test_the_same_video_in_two_places_of_a_pin_is_one_item_with_all_its_variants
     assert [variant.key for variant in media.variants] == ["V_HLSV4", "V_720P"]
 
 
+def test_a_video_in_an_unknown_place_is_found_beside_one_in_a_known_place() -> None:
+    found = run(pin(videos=videos(A), clips={"more": [{"inner": videos(B)}]}, loose=media_url("iht/hls", C, ".m3u8")))
+    assert [media.signature for media in found.media] == [A, B, C]
+    assert len(found.unknown) == 2
+
+
 def test_the_newer_shape_gives_the_same_item() -> None:
     older = only(pin(videos=videos(A)))
     newer = only(
