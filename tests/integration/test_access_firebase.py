@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.wait import wait_until
 
 WANTED = {"search_query": "cups", "result_limit": 1}
 SEGMENT = 16_384
+MB = 1024 * 1024
 
 
 @pytest.fixture
@@ -178,6 +181,21 @@ async def test_a_long_message_counts_as_two_however_many_segments_it_has(log: Se
             await client.socket.send(segment)
         refused = await client.data()
         assert (refused["r"], refused["b"]["s"]) == (8, "rate_limited")
+
+
+async def test_what_is_too_large_is_not_kept_until_garbage_is_collected(log: SessionLog) -> None:
+    text = json.dumps({"t": "d", "d": {"r": 1, "a": "s", "b": {"c": "x" * 2 * MB}}})
+    async with guarded(log, anonymous="yes") as gateway, wire(gateway) as client:
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for _ in range(10):
+                await client.socket.send(text)
+                assert (await client.data())["b"]["s"] == "message_too_large"
+            assert tracemalloc.get_traced_memory()[0] < 10 * MB
+        finally:
+            tracemalloc.stop()
+            gc.enable()
 
 
 @pytest.mark.parametrize("padding", ["x" * 3_500_000, "ü" * 1000])

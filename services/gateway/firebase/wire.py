@@ -41,7 +41,7 @@ class Inbox:
         self._most = most_bytes
         self._segments: list[str] = []
         self._wanted = self._bytes = 0
-        self._too_long: TooLong | None = None  # the message under way
+        self._too_long: int | None = None  # the number of the message under way, where it is
 
     @property
     def amid(self) -> bool:
@@ -61,11 +61,12 @@ class Inbox:
         self._hold(text)
         if self._wanted:
             return None
-        whole, too_long = "".join(self._segments), self._too_long
+        whole, number = "".join(self._segments), self._too_long
         self._segments.clear()
         self._bytes, self._too_long = 0, None
-        if too_long is not None:
-            raise too_long
+        if number is not None:
+            # raised where it is made: one that a local names keeps its frame, and the text, until garbage is collected
+            raise TooLong(number, self._most)
         return _message(whole)
 
     def _hold(self, text: str) -> None:
@@ -79,7 +80,7 @@ class Inbox:
             named = NUMBER.match((*self._segments, text)[0])
             if named is None:  # nobody would know what is refused
                 raise BadFrame(f"more than {self._most} bytes")
-            self._too_long = TooLong(int(named[1]), self._most)
+            self._too_long = int(named[1])
             self._segments.clear()
 
 
