@@ -23,13 +23,8 @@ CERTIFICATE_WANTED = (
     "certificate expired",
     "handshake failure",
 )
-UNKNOWN_ISSUER = (
-    2,
-    18,
-    19,
-    20,
-    21,
-)  # OpenSSL's X509_V_ERR_…: no issuer is known that is trusted, or its key is another
+# OpenSSL's X509_V_ERR_…: no issuer is known that is trusted, or its key is another
+UNKNOWN_ISSUER = (2, 18, 19, 20, 21)
 OTHER_NAME = (62, 64)  # …_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH
 
 log = structlog.get_logger()

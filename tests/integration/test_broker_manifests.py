@@ -71,13 +71,9 @@ def certificates(tmp_path: Path) -> dict[str, dict[str, str]]:
 def test_the_servers_take_the_configuration_that_is_mounted(
     name: str, secrets: dict[str, dict[str, str]], certificates: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
-    spec = pod(workloads(overlay(name))["nats"])
-    [container] = spec["containers"]
-    maps = {found: one["data"] for found, one in of_kind(overlay(name), "ConfigMap").items()}
-    [volume] = [volume for volume in spec["volumes"] if volume["name"] == "config"]
+    [container] = pod(workloads(overlay(name))["nats"])["containers"]
     [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "config"]
-    mounted(volume["projected"]["sources"], {**maps, **secrets, **certificates}, tmp_path)
-    with_certificates(tmp_path, tmp_path / "tls")
+    _configured(name, {**secrets, **certificates}, tmp_path)
     file = Path(container["args"][container["args"].index("--config") + 1])
     assert str(file.parent) == mount["mountPath"]
     config = tmp_path / file.name
@@ -88,20 +84,24 @@ def test_the_servers_take_the_configuration_that_is_mounted(
 def test_the_servers_keep_their_streams_on_the_volume(
     name: str, secrets: dict[str, dict[str, str]], certificates: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
-    spec = pod(workloads(overlay(name))["nats"])
-    [container] = spec["containers"]
+    [container] = pod(workloads(overlay(name))["nats"])["containers"]
     folders = {mount["mountPath"]: tmp_path / mount["name"] for mount in container["volumeMounts"]}
     for folder in folders.values():
         folder.mkdir()
-    maps = {found: one["data"] for found, one in of_kind(overlay(name), "ConfigMap").items()}
-    [volume] = [volume for volume in spec["volumes"] if volume["name"] == "config"]
-    mounted(volume["projected"]["sources"], {**maps, **secrets, **certificates}, folders["/etc/nats"])
-    with_certificates(folders["/etc/nats"], folders["/etc/nats"] / "tls")
+    _configured(name, {**secrets, **certificates}, folders["/etc/nats"])
     said = "".join(_started(_args(container["args"], folders), _environ(container)))
     [store] = re.findall(r'Store Directory: *"(.*)"', said)
     [claim] = workloads(overlay(name))["nats"]["spec"]["volumeClaimTemplates"]
     [kept] = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == claim["metadata"]["name"]]
     assert Path(store).parent == folders[kept], said
+
+
+def _configured(name: str, secrets: dict[str, dict[str, str]], folder: Path) -> None:
+    """Lays into `folder` what the servers of an overlay find in their volume `config`."""
+    maps = {found: one["data"] for found, one in of_kind(overlay(name), "ConfigMap").items()}
+    [volume] = [volume for volume in pod(workloads(overlay(name))["nats"])["volumes"] if volume["name"] == "config"]
+    mounted(volume["projected"]["sources"], {**maps, **secrets}, folder)
+    with_certificates(folder, folder / "tls")
 
 
 def _args(args: list[str], folders: dict[str, Path]) -> list[str]:
