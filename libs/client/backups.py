@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import stamina
 import structlog
 
 from libs.common import subjects
@@ -16,12 +17,14 @@ from libs.common.errors import PinstreamError, StreamMissing
 from libs.common.exit_codes import EX_FAILED, EX_UNAVAILABLE
 from libs.common.refusal import ApiRefused
 from libs.common.settings import from_environment
-from libs.common.snapshots import FACTS, SnapshotFailed, check, read, restore, save
-from libs.common.streams import StreamSettings, set_up, streams
+from libs.common.snapshots import FACTS, Snapshot, SnapshotFailed, check, read, restore, save
+from libs.common.streams import StreamSettings, as_saved, set_up, streams
 
 QUIET = 50  # what goes wrong is said in a sentence, not in log lines
 # Of two copies taken one after the other the later knows more: what is kept last has the outcome of what is kept first.
 LAST = subjects.RESULTS
+ATTEMPTS = 3
+TRIAL = "restore_trial"
 
 
 def run_backup(folder: Path) -> int:
@@ -50,21 +53,48 @@ def run_restore(folder: Path, *, replace: bool) -> int:
 
     async def work(bus: Bus, settings: StreamSettings) -> int:
         # all that can be seen to be wrong, before anything goes
-        names = [(await asyncio.to_thread(check, one)).config["name"] for one in folders]
+        saved = [(await asyncio.to_thread(check, one)).config for one in folders]
+        names = [config["name"] for config in saved]
+        settings = as_saved(settings, saved, os.environ)
         if in_use := await _in_use(bus, settings):
             return _sorry(f"{', '.join(in_use)} still read; stop the services first")
         there = [name for name in names if await _exists(bus, name)]
         if there and not replace:
             return _sorry(f"{', '.join(there)} exist; --replace deletes them first")
+        if unable := await _unable(bus, settings.stream_replicas):
+            return _sorry(
+                f"{settings.stream_replicas} copies cannot be made here ({unable}); STREAM_REPLICAS= says how many"
+            )
         for name in there:
             await bus.api(f"STREAM.DELETE.{name}")
         for one in folders:
-            made = await restore(bus, one)
+            made = await _restored(bus, one, settings.stream_replicas)
             print(f"{made.config['name']}: {made.messages} messages of {read(one).messages}")
         await set_up(bus, settings)  # what an older version saved is brought up to date
         return 0
 
     return _run(work)
+
+
+async def _restored(bus: Bus, folder: Path, replicas: int) -> Snapshot:
+    """Makes a stream again; three servers that have just deleted one of that name may fail at it at first."""
+    async for attempt in stamina.retry_context(on=(SnapshotFailed, ApiRefused), attempts=ATTEMPTS, wait_initial=1.0):
+        with attempt:
+            if attempt.num > 1 and await _exists(bus, name := read(folder).config["name"]):
+                await bus.api(f"STREAM.DELETE.{name}")  # what the attempt before has left
+            return await restore(bus, folder, replicas)
+    raise AssertionError  # the last attempt raises
+
+
+async def _unable(bus: Bus, replicas: int) -> str | None:
+    """Why a stream of so many copies cannot be made, seen by making one."""
+    trial = {"name": TRIAL, "subjects": [TRIAL], "storage": "memory", "num_replicas": replicas}
+    try:
+        await bus.api(f"STREAM.CREATE.{TRIAL}", trial)
+    except ApiRefused as error:
+        return str(error)
+    await bus.api(f"STREAM.DELETE.{TRIAL}")
+    return None
 
 
 async def _exists(bus: Bus, name: str) -> bool:

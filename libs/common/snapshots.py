@@ -105,14 +105,15 @@ def check(folder: Path) -> Snapshot:
     return snapshot
 
 
-async def restore(bus: Bus, folder: Path) -> Snapshot:
-    """Makes a stream again, which must not exist; what has grown too old for it goes at once.
+async def restore(bus: Bus, folder: Path, replicas: int) -> Snapshot:
+    """Makes a stream again, which must not exist, in so many copies; what has grown too old for it goes at once.
 
+    Not first in one copy and then in more: what servers of 2.14 copy of a stream just restored may lack its messages.
     Raises SnapshotFailed or ApiRefused.
     """
     snapshot = read(folder)
     name = snapshot.config["name"]
-    request = {"config": snapshot.config, "state": snapshot.state}
+    request = {"config": {**snapshot.config, "num_replicas": replicas}, "state": snapshot.state}
     where = (await bus.api(f"STREAM.RESTORE.{name}", request))["deliver_subject"]
     with (folder / MESSAGES).open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
+import msgspec
 import structlog
 from msgspec import Meta
 
@@ -123,6 +125,30 @@ def streams(settings: StreamSettings) -> list[dict[str, Any]]:
             discard="old",
         ),
     ]
+
+
+def as_saved(settings: StreamSettings, saved: list[dict[str, Any]], told: Mapping[str, str]) -> StreamSettings:
+    """`settings` with what the environment, `told`, leaves open as the configurations `saved` have it.
+
+    A broker that is given a backup keeps its copies and its bounds, whoever restores it and from where.
+    """
+    of = {config["name"]: config for config in saved}
+    had = [
+        ("stream_replicas", subjects.RESULTS, "num_replicas", 1),
+        ("results_max_age_s", subjects.RESULTS, "max_age", 10**9),
+        ("results_max_bytes", subjects.RESULTS, "max_bytes", 1),
+        ("raw_max_bytes", subjects.RAW, "max_bytes", 1),
+        ("seen_max_age_s", subjects.SEEN, "max_age", 10**9),
+        ("seen_max_bytes", subjects.SEEN, "max_bytes", 1),
+    ]
+    return msgspec.structs.replace(
+        settings,
+        **{
+            name: of[stream][key] // unit
+            for name, stream, key, unit in had
+            if stream in of and of[stream].get(key, 0) > 0 and not told.get(name.upper())
+        },
+    )
 
 
 def consumers() -> list[tuple[str, dict[str, Any]]]:

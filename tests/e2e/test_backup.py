@@ -20,6 +20,7 @@ from libs.common.frames import VideoFrame
 from libs.common.messages import Video
 from libs.common.settings import Settings
 from libs.common.streams import StreamSettings, set_up, streams
+from tests.brokers import Cluster
 from tests.e2e.answer import assert_right
 from tests.e2e.conftest import Stack
 from tests.fake_pinterest import expected_results
@@ -27,9 +28,9 @@ from tests.fake_pinterest import expected_results
 SEEN = 6
 
 
-def pinstream(*arguments: str, nats_url: str) -> subprocess.CompletedProcess[str]:
+def pinstream(*arguments: str, nats_url: str, more: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "libs.client.cli", *arguments]
-    environ = {**os.environ, "NATS_URL": nats_url}
+    environ = {**os.environ, "NATS_URL": nats_url, **(more or {})}
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -142,3 +143,28 @@ async def test_a_backup_that_says_nothing_of_its_files_is_restored(broker: Broke
     assert done.returncode == 0, done.stderr
     listed = await asyncio.to_thread(pinstream, "keys", "list", nats_url=broker.url)
     assert "nightly" in listed.stdout, listed.stderr
+
+
+async def test_copies_and_bounds_are_as_they_were_whoever_restores(tmp_path: Path) -> None:
+    days = 3 * 86400
+    async with Cluster(tmp_path) as cluster, connect(Settings(nats_url=cluster.url), "test") as bus:
+        await set_up(bus, StreamSettings(stream_replicas=3, results_max_age_s=days))
+        for arguments in (
+            ("keys", "create", "nightly"),
+            ("backup", str(tmp_path / "saved")),
+            ("restore", str(tmp_path / "saved"), "--replace"),
+        ):
+            done = await asyncio.to_thread(pinstream, *arguments, nats_url=cluster.url)
+            assert done.returncode == 0, done.stderr
+        for config in streams(StreamSettings()):
+            made = (await bus.api(f"STREAM.INFO.{config['name']}"))["config"]
+            assert made["num_replicas"] == 3, made["name"]
+        assert (await bus.api(f"STREAM.INFO.{subjects.RESULTS}"))["config"]["max_age"] == days * 10**9
+    (tmp_path / "alone").mkdir()
+    with running_broker(tmp_path / "alone") as alone:
+        refused = await asyncio.to_thread(pinstream, "restore", str(tmp_path / "saved"), nats_url=alone.url)
+        assert refused.returncode == 1 and "STREAM_REPLICAS" in refused.stderr, refused.stderr
+        one = {"STREAM_REPLICAS": "1"}
+        done = await asyncio.to_thread(pinstream, "restore", str(tmp_path / "saved"), nats_url=alone.url, more=one)
+        assert done.returncode == 0, done.stderr
+        assert "nightly" in (await asyncio.to_thread(pinstream, "keys", "list", nats_url=alone.url)).stdout
