@@ -31,17 +31,32 @@ log = structlog.get_logger()
 
 
 def login(settings: Settings) -> dict[str, Any]:
-    """The options of the client by which this process is known; raises StartFailed where the seed is none.
-
-    The seed is read anew for each connection, so that a key can be replaced while the service runs.
-    """
+    """The options of the client by which this process is known; raises StartFailed where the seed is none."""
     if settings.nats_nkey_file is None:
         return {"user": settings.nats_user, "password": settings.nats_password}
-    try:
-        nkeys.from_seed(bytearray(Path(settings.nats_nkey_file).read_bytes().strip())).wipe()
-    except (nkeys.NkeysError, ValueError, OSError):
-        raise StartFailed(f"NATS_NKEY_FILE: {settings.nats_nkey_file!r} holds no nkey seed") from None
+    _public_key(settings.nats_nkey_file)
     return {"nkeys_seed": settings.nats_nkey_file}
+
+
+def _public_key(file: str) -> str:
+    try:
+        pair = nkeys.from_seed(bytearray(Path(file).read_bytes().strip()))
+    except (nkeys.NkeysError, ValueError, OSError):
+        raise StartFailed(f"NATS_NKEY_FILE: {file!r} holds no nkey seed") from None
+    public = pair.public_key.decode()
+    pair.wipe()
+    return public
+
+
+def renewed_key(settings: Settings, known: str | None) -> str | None:
+    """The public key of the seed as it is now, which may have been replaced; else `known`."""
+    if settings.nats_nkey_file is None:
+        return known
+    try:
+        return _public_key(settings.nats_nkey_file)
+    except StartFailed as error:
+        log.error("the old key is shown on", error=str(error))
+        return known
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

@@ -25,7 +25,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from libs.common import metrics
-from libs.common.broker_access import NoTls, login, refused, renewed, tls_context
+from libs.common.broker_access import NoTls, login, refused, renewed, renewed_key, tls_context
 from libs.common.delivery import seconds
 from libs.common.errors import (
     BrokerUnavailable,
@@ -598,10 +598,17 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
             starting.is_refused_by(client._server_pool[-1].uri, why)
         elif why is not None:
             log.error("broker connection", error=why)
+            renew()
         elif isinstance(error, nats.errors.SlowConsumerError):
             log.error("a subscription fell behind and lost messages", subject=error.subject)
         elif not bus._refused(str(error)):
             log.warning("broker connection", error=str(error) or type(error).__name__)
+
+    def renew() -> None:
+        """The client reads a seed for each signature, but its public half, and certificates, once."""
+        client._public_nkey = renewed_key(settings, client._public_nkey)
+        if context is not None:
+            client.options["tls"] = renewed(settings, context)
 
     bus.owner = owner = asyncio.current_task()
 
@@ -613,8 +620,7 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
         if not client.is_closed:
             metrics.broker_disconnects.add(1)
             log.warning("lost the broker")
-            if context is not None:
-                client.options["tls"] = renewed(settings, context)
+            renew()
 
     try:
         async with asyncio.timeout(CONNECT_PATIENCE_S):
