@@ -43,7 +43,7 @@ def _public_key(file: str) -> str:
         pair = nkeys.from_seed(bytearray(Path(file).read_bytes().strip()))
     except (nkeys.NkeysError, ValueError, OSError):
         raise StartFailed(f"NATS_NKEY_FILE: {file!r} holds no nkey seed") from None
-    public = pair.public_key.decode()
+    public: str = pair.public_key.decode()
     pair.wipe()
     return public
 

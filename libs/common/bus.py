@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -128,6 +129,12 @@ class _Client(Client):
         super()._remove_sub(sid, max_msgs)
         if not max_msgs:
             self.at_once.pop(sid, None)
+
+    def renew(self, settings: Settings, context: ssl.SSLContext | None) -> None:
+        """What was read of files is read again; the library does so with the seed, and not with its public half."""
+        self._public_nkey = renewed_key(settings, self._public_nkey)
+        if context is not None:
+            self.options["tls"] = renewed(settings, context)
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
@@ -598,17 +605,11 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
             starting.is_refused_by(client._server_pool[-1].uri, why)
         elif why is not None:
             log.error("broker connection", error=why)
-            renew()
+            client.renew(settings, context)
         elif isinstance(error, nats.errors.SlowConsumerError):
             log.error("a subscription fell behind and lost messages", subject=error.subject)
         elif not bus._refused(str(error)):
             log.warning("broker connection", error=str(error) or type(error).__name__)
-
-    def renew() -> None:
-        """The client reads a seed for each signature, but its public half, and certificates, once."""
-        client._public_nkey = renewed_key(settings, client._public_nkey)
-        if context is not None:
-            client.options["tls"] = renewed(settings, context)
 
     bus.owner = owner = asyncio.current_task()
 
@@ -620,7 +621,7 @@ async def connect(settings: Settings, name: str) -> AsyncIterator[Bus]:
         if not client.is_closed:
             metrics.broker_disconnects.add(1)
             log.warning("lost the broker")
-            renew()
+            client.renew(settings, context)
 
     try:
         async with asyncio.timeout(CONNECT_PATIENCE_S):

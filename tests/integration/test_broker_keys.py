@@ -1,4 +1,4 @@
-"""Keys of the broker's users are replaced while services and servers run, as docs/nats.md and docs/kubernetes.md say."""
+"""Keys of the broker's users are replaced while services and servers run, as docs/nats.md says."""
 
 from __future__ import annotations
 
@@ -61,18 +61,20 @@ def _renew(mounted: Path, folder: Path) -> None:
 async def test_servers_that_reload_new_keys_stay_a_cluster_and_have_one_back_that_restarts(tmp_path: Path) -> None:
     """One that restarts before the others have reloaded would know another password than they, and stay outside."""
     [wanted] = [one for one in streams(StreamSettings(stream_replicas=3)) if one["name"] == subjects.RESULTS]
-    async with GuardedCluster(tmp_path) as cluster:
-        async with connect(Settings(nats_url=cluster.url, nats_nkey_file=key(tmp_path, "streams")), "streams") as bus:
-            await bus.api(f"STREAM.CREATE.{subjects.RESULTS}", wanted)
-            routes = tuple((broker.environ or {})["NATS_CLUSTER_LISTEN"] for broker in cluster.brokers)
-            replaced(tmp_path / "keys", routes)
-            for broker in cluster.brokers:
-                assert broker.process is not None
-                broker.process.send_signal(signal.SIGHUP)
-            await wait_until(lambda: bus.reconnects >= 1, "known by the new key")
-            await asyncio.to_thread(cluster.brokers[0].stop)
-            cluster.brokers[0].start()
-            await wait_for(partial(_on_all, bus), "all three have it", timeout_s=20)
+    async with (
+        GuardedCluster(tmp_path) as cluster,
+        connect(Settings(nats_url=cluster.url, nats_nkey_file=key(tmp_path, "streams")), "streams") as bus,
+    ):
+        await bus.api(f"STREAM.CREATE.{subjects.RESULTS}", wanted)
+        routes = tuple((broker.environ or {})["NATS_CLUSTER_LISTEN"] for broker in cluster.brokers)
+        replaced(tmp_path / "keys", routes)
+        for broker in cluster.brokers:
+            assert broker.process is not None
+            broker.process.send_signal(signal.SIGHUP)
+        await wait_until(lambda: bus.reconnects >= 1, "known by the new key")
+        await asyncio.to_thread(cluster.brokers[0].stop)
+        cluster.brokers[0].start()
+        await wait_for(partial(_on_all, bus), "all three have it", timeout_s=20)
 
 
 async def _on_all(bus: Bus) -> bool:
