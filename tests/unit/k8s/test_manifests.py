@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
 from scripts.manifests import K8S, VERSIONS, NotRendered, Object, rendered, wrong
 from tests.unit.k8s.rendering import (
@@ -26,6 +27,7 @@ from tests.unit.k8s.rendering import (
 
 every_overlay = pytest.mark.parametrize("name", OVERLAYS)
 CHANGED = ("Deployment/dedup", "Service/gateway", "Service/nats", "ScaledObject/crawler")
+SOLVER = {"acme.cert-manager.io/http01-solver": "true"}  # of cert-manager's own pods
 # made by scripts/k8s-secrets (test_secrets.py) and by cert-manager
 SECRETS = {"nats-server-keys", "gateway-tls", "nats-tls", *(f"nats-{user}" for user in ("streams", *SERVICES))}
 
@@ -88,6 +90,28 @@ def _namespaced(objects: tuple[Object, ...]) -> list[dict[str, Any]]:
     return [found["metadata"] for found in objects if found["kind"] != "Namespace"]
 
 
+def test_the_operators_prometheus_reads_every_service_and_names_the_job_after_it() -> None:
+    text = (K8S.parent / "docs" / "kubernetes.md").read_text()
+    [monitor] = [
+        yaml.safe_load(block)["spec"]
+        for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+        if "PodMon" in block
+    ]
+    read = {
+        name: found["spec"]["template"]["metadata"]["labels"]
+        for name, found in workloads(overlay("production")).items()
+        if _matches(monitor["selector"], found["spec"]["template"]["metadata"]["labels"])
+    }
+    assert {labels[monitor["jobLabel"]] for labels in read.values()} == read.keys() == set(SERVICES)
+    [endpoint] = monitor["podMetricsEndpoints"]
+    for name in read:
+        notes = workloads(overlay("production"))[name]["spec"]["template"]["metadata"]["annotations"]
+        [container] = containers(workloads(overlay("production"))[name])
+        ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
+        assert ports[endpoint["port"]] == notes["prometheus.io/port"]
+        assert endpoint["path"] == notes["prometheus.io/path"]
+
+
 @every_overlay
 def test_what_an_object_names_is_there(name: str) -> None:
     objects = overlay(name)
@@ -124,7 +148,7 @@ def test_what_an_object_names_is_there(name: str) -> None:
     for kind in ("PodDisruptionBudget", "NetworkPolicy"):
         for found in of_kind(objects, kind).values():
             selector = found["spec"].get("selector") or found["spec"]["podSelector"]
-            names = [{"app.kubernetes.io/name": name} for name in workloads(objects)]
+            names = [{"app.kubernetes.io/name": name} for name in workloads(objects)] + [SOLVER]
             assert any(_matches(selector, labels) for labels in names), found["metadata"]["name"]
 
 
@@ -136,7 +160,7 @@ def _selects(selector: dict[str, str], workload: Object) -> bool:
 def _matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     if not selector.get("matchLabels", {}).items() <= labels.items():
         return False
-    return all(labels[part["key"]] in part["values"] for part in selector.get("matchExpressions", []))
+    return all(labels.get(part["key"]) in part["values"] for part in selector.get("matchExpressions", []))
 
 
 @every_overlay

@@ -158,6 +158,22 @@ def test_clients_come_by_the_ingress_controller_and_not_to_the_private_port(name
     assert ports == ["http"]
 
 
+def test_who_issues_the_ingress_its_certificate_reaches_the_pod_that_answers_for_it() -> None:
+    """cert-manager has HTTP-01 answered by a pod of its own in this namespace, which the ingress controller asks."""
+    objects = overlay("production")
+    [ingress] = of_kind(objects, "Ingress").values()
+    assert "cert-manager.io/cluster-issuer" in ingress["metadata"]["annotations"]
+    [solver] = [
+        policy["spec"]
+        for policy in of_kind(objects, "NetworkPolicy").values()
+        if policy["spec"]["podSelector"] == {"matchLabels": {"acme.cert-manager.io/http01-solver": "true"}}
+    ]
+    assert solver["policyTypes"] == ["Ingress"]
+    [rule] = solver["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 8089}]
+    assert rule["from"] == of_kind(objects, "NetworkPolicy")["gateway-clients"]["spec"]["ingress"][0]["from"]
+
+
 def test_sockets_outlive_the_ingress_controllers_patience() -> None:
     [ingress] = of_kind(overlay("production"), "Ingress").values()
     prefix = "nginx.ingress.kubernetes.io"

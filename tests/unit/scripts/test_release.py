@@ -40,6 +40,17 @@ def test_images_that_are_released_have_a_target() -> None:
     assert set(jobs["images"]["strategy"]["matrix"]["target"]) <= set(targets)
 
 
+def test_an_image_has_a_name_that_registries_take_whoever_owns_the_repository(tmp_path: Path) -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"]
+    [naming] = [step for step in jobs["images"]["steps"] if "GITHUB_ENV" in step.get("run", "")]
+    assert naming["env"] == {"TARGET": "${{ matrix.target }}"}
+    environ = {"TARGET": "gateway", "GITHUB_REPOSITORY_OWNER": "Example-Org", "GITHUB_ENV": str(tmp_path / "env")}
+    subprocess.run(["/bin/bash", "-e", "-c", naming["run"]], env=environ, check=True)
+    assert (tmp_path / "env").read_text() == "IMAGE=ghcr.io/example-org/pinstream-gateway\n"
+    others = [step for step in jobs["images"]["steps"] if step is not naming]
+    assert "repository_owner" not in str(others) and "env.IMAGE" in str(others)
+
+
 def test_the_notes_of_a_version_are_its_part_of_the_changelog() -> None:
     def notes(version: str) -> subprocess.CompletedProcess[str]:
         command = [str(ROOT / "scripts" / "release-notes"), version]
