@@ -14,7 +14,7 @@ import yaml
 
 from services.gateway.webhooks.target import FREE_PORTS, MOST_PORT
 from tests.unit.containers.dockerfile import ROOT, images
-from tests.unit.k8s.rendering import OVERLAYS, SERVICES, environ, of_kind, overlay, pod, workloads
+from tests.unit.k8s.rendering import OVERLAYS, SERVICES, documented, environ, of_kind, over, overlay, pod, workloads
 
 BROKER_TLS = "nats-tls"
 HTTPS = {"protocol": "TCP", "port": 443}
@@ -156,6 +156,23 @@ def test_clients_come_by_the_ingress_controller_and_not_to_the_private_port(name
         assert (namespace, rule["ports"][0]["port"]) in {("ingress-nginx", "http"), ("monitoring", "health")}
     ports = [port["targetPort"] for port in of_kind(overlay(name), "Service")["gateway"]["spec"]["ports"]]
     assert ports == ["http"]
+
+
+def test_by_the_gateway_api_clients_come_to_the_same_port_and_nothing_waits_for_an_end() -> None:
+    objects = over(documented("gateway-api"))
+    assert not of_kind(objects, "Ingress")
+    [route] = of_kind(objects, "HTTPRoute").values()
+    assert route["metadata"]["namespace"] == "pinstream"
+    assert route["spec"]["hostnames"] == ["pinstream.example.net"]
+    [rule] = route["spec"]["rules"]
+    [backend] = rule["backendRefs"]
+    assert backend["port"] in {port["port"] for port in of_kind(objects, "Service")[backend["name"]]["spec"]["ports"]}
+    assert rule["timeouts"] == {"request": "0s"}
+    for name in ("gateway-clients", "acme-solver"):
+        [let_in] = of_kind(objects, "NetworkPolicy")[name]["spec"]["ingress"]
+        assert [list(peer["namespaceSelector"]["matchLabels"].values()) for peer in let_in["from"]] == [
+            ["envoy-gateway-system"]
+        ]
 
 
 def test_who_issues_the_ingress_its_certificate_reaches_the_pod_that_answers_for_it() -> None:
