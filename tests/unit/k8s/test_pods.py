@@ -227,6 +227,7 @@ def test_the_broker_is_given_the_time_of_its_lame_duck(name: str) -> None:
     [container] = broker["containers"]
     pid = container["args"][container["args"].index("--pid") + 1]
     assert container["lifecycle"]["preStop"]["exec"]["command"] == ["nats-server", f"--signal=ldm={pid}"]
+    assert f"nats-server --signal reload={pid}" in (ROOT / "docs" / "kubernetes.md").read_text()
 
 
 @every_workload
