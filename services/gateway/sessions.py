@@ -31,11 +31,12 @@ from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
 from services.gateway.filters import filters_of
 from services.gateway.first_videos import FirstVideos
 from services.gateway.following import CHECK_S, Following, may_follow
-from services.gateway.idempotency import KeyReused, begun_before, same_search
+from services.gateway.idempotency import KeyEnding, KeyReused, begun_before, same_search
 from services.gateway.limits import Limited, Limits
 from services.gateway.webhooks.queue import WebhookQueue
 from services.gateway.webhooks.signing import Secrets
 
+REFUSALS = (Limited, TokenRefused, KeyReused, KeyEnding)  # of what a client asks for; nothing has failed
 # what a gateway is looked at for: their rates begin at 0
 CLOSED_OFTEN = (CloseCode.SLOW_CONSUMER, CloseCode.DRAINING, CloseCode.RATE_LIMITED, CloseCode.TOKEN_REFUSED)
 REFUSED_OFTEN = (ErrorCode.RATE_LIMITED, ErrorCode.TOO_MANY_SESSIONS, ErrorCode.UNAVAILABLE, "unauthorized")
