@@ -85,8 +85,8 @@ async def test_the_longest_wait_is_of_the_first_that_no_crawler_has_taken(log: S
         for session in (first, second):
             request = SearchRequest(session=session, query="pots", result_limit=5, requested_at=time.time())
             await log.put(session, subjects.REQUEST, RequestRecord(request=request))
-            await wait_until(lambda one=session: one in counted, "it is counted")
             await wait_until(lambda: counted.longest_wait_s() > 0.2, "the first waits")
+        await wait_until(lambda: counted.states() == {"queued": 2}, "both are counted")
         told = counted.longest_wait_s()
         await log.put(second, subjects.PROGRESS, ProgressRecord(state="waiting"))
         await wait_until(lambda: counted.states() == {"queued": 1, "waiting": 1}, "the second was taken")
