@@ -87,7 +87,9 @@ async def test_the_longest_wait_is_of_the_first_that_no_crawler_has_taken(log: S
             await log.put(session, subjects.REQUEST, RequestRecord(request=request))
             await wait_until(lambda: counted.longest_wait_s() > 0.2, "the first waits")
         await wait_until(lambda: counted.states() == {"queued": 2}, "both are counted")
+        since_the_first = time.time() - counted._running[first].stored_at
         told = counted.longest_wait_s()
+        assert told >= since_the_first > 0.2
         await log.put(second, subjects.PROGRESS, ProgressRecord(state="waiting"))
         await wait_until(lambda: counted.states() == {"queued": 1, "waiting": 1}, "the second was taken")
         assert counted.longest_wait_s() > told
