@@ -46,6 +46,7 @@ SUSPECT_FROM = 3  # deliveries: two workers may have died of it
 MAX_FAILURES = 6  # of one message's handler in one process: about ten seconds of tries
 REMEMBERED_FAILURES = 10_000
 FAILURES = ("failed", "quarantined", "dead_letter")  # outcomes
+USUAL = (BrokerUnavailable, MalformedMessage)  # errors; those of other types are counted from when they come
 
 log = structlog.get_logger()
 
@@ -105,6 +106,7 @@ class Handling:
         self.tally = Tally()
         metrics.at_zero(metrics.stage_redelivered, stage=[stage])
         metrics.at_zero(metrics.dead_letters, stage=[stage])
+        metrics.at_zero(metrics.stage_errors, stage=[stage], error=[one.__name__ for one in USUAL])
         self._failures: dict[int, int] = {}  # by stream sequence, of messages that this process has failed at
 
     async def answer(self, delivery: Delivery) -> bytes | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import NamedTuple
 
 from opentelemetry import metrics
@@ -119,6 +120,11 @@ sessions_active = _gauge(
     "pinstream.sessions.active", "{session}", "Sessions under way, the same at every gateway: aggregate by max.",
     "state",
 )  # fmt: skip
+sessions_longest_wait = _gauge(
+    "pinstream.sessions.longest_wait",
+    "s",
+    "How long the session has waited that waits longest for a crawler, 0 where none does; aggregate by max.",
+)
 first_video = _histogram(
     "pinstream.session.first_video",
     FIRST_S,
@@ -224,10 +230,9 @@ webhooks_over = _counter(
 
 
 def at_zero(counter: Counter | UpDownCounter, **labels: Iterable[str]) -> None:
-    """Begins its series, of these values of one label: of one that begins at 1 no rate or increase sees that."""
-    for label, values in labels.items():
-        for value in values:
-            counter.add(0, {label: value})
+    """Begins its series, for all these values of its labels: of one that begins at 1 no rate or increase sees that."""
+    for values in product(*labels.values()):
+        counter.add(0, dict(zip(labels, values, strict=True)))
 
 
 def exposition() -> bytes:

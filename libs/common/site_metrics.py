@@ -8,6 +8,14 @@ from contextlib import contextmanager
 
 from libs.common import metrics
 
+# what panels and alerts ask for the rate of; other statuses begin when they come
+BEGUN = ("200", "403", "429", "503", "timed_out", "failed")
+
+
+def begun(*targets: str) -> None:
+    """This process asks them; nothing has come yet."""
+    metrics.at_zero(metrics.site_responses, target=targets, status=BEGUN)
+
 
 class Asked:
     """A request; `status` is its answer's, or a word for what came instead."""

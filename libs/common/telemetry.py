@@ -141,16 +141,18 @@ def unrecorded() -> Context:
     current = trace.get_current_span().get_span_context()
     if not current.is_valid:
         return trace.set_span_in_context(trace.INVALID_SPAN)
-    quiet = SpanContext(current.trace_id, current.span_id, is_remote=False, trace_flags=TraceFlags(0))
-    return trace.set_span_in_context(NonRecordingSpan(quiet))
+    return trace.set_span_in_context(NonRecordingSpan(_flagged(current, TraceFlags.DEFAULT)))
 
 
 def _recorded(context: Context) -> Context:
     remote = trace.get_current_span(context).get_span_context()
     if not remote.is_valid or remote.trace_flags.sampled:
         return context
-    loud = SpanContext(remote.trace_id, remote.span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-    return trace.set_span_in_context(NonRecordingSpan(loud))
+    return trace.set_span_in_context(NonRecordingSpan(_flagged(remote, TraceFlags.SAMPLED)))
+
+
+def _flagged(span: SpanContext, flags: int) -> SpanContext:
+    return SpanContext(span.trace_id, span.span_id, span.is_remote, TraceFlags(flags), span.trace_state)
 
 
 def _attributes(operation: str, template: str, subject: str, more: _Attributes) -> dict[str, AttributeValue]:
@@ -167,14 +169,47 @@ def _attributes(operation: str, template: str, subject: str, more: _Attributes) 
 
 
 @contextmanager
+def received(
+    name: str, headers: Mapping[str, str], *, trusted: bool, refusals: tuple[type[Exception], ...]
+) -> Iterator[Span]:
+    """A span around what a client asks for, whose `headers` may carry a trace of its own.
+
+    The trace of one who is `trusted` is gone on with, as recorded as it is there. That of others is linked alone: they
+    neither choose in what trace they are nor whether it is recorded. What raises one of `refusals` has not failed.
+    """
+    theirs = extract(headers)
+    with _tracer.start_as_current_span(
+        name,
+        context=theirs if trusted else Context(),
+        kind=SpanKind.SERVER,
+        links=[] if trusted else _links(theirs),
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield span
+        except refusals:
+            raise
+        except Exception as error:
+            mark_failed(error)
+            raise
+
+
+@contextmanager
 def sent(template: str, subject: str, size: int) -> Iterator[None]:
     """A span `send {template}` around the publishing of a message of `size` bytes, which carries its context."""
     with _tracer.start_as_current_span(
         f"send {template}",
         kind=SpanKind.PRODUCER,
         attributes=_attributes("send", template, subject, {"messaging.message.body.size": size}),
+        record_exception=False,
+        set_status_on_exception=False,
     ):
-        yield
+        try:
+            yield
+        except Exception as error:
+            mark_failed(error)
+            raise
 
 
 @contextmanager

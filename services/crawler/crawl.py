@@ -16,7 +16,7 @@ from contextlib import aclosing, suppress
 import msgspec
 import structlog
 
-from libs.common import lease, metrics, subjects
+from libs.common import lease, metrics, site_metrics, subjects
 from libs.common.bus import Fence
 from libs.common.cancelled import Cancelled
 from libs.common.closing import Ending, close
@@ -62,6 +62,9 @@ class Crawls:
         self.traced_share = traced_share
         metrics.at_zero(metrics.sessions_ended, reason=map(str, Reason))
         metrics.at_zero(metrics.crawler_pages, way=("feed", "page"))
+        metrics.at_zero(metrics.unknown_answers, what=("fields", "cursor", "refused"))
+        metrics.crawler_items.add(0)
+        site_metrics.begun("feed", "page")
 
     async def handle(self, delivery: Delivery) -> None:
         """One delivery of a request: crawls, unless the session is over already."""

@@ -10,6 +10,7 @@ from opentelemetry import trace
 
 from libs.common import metrics
 from libs.common.messages import RawMedia
+from libs.common.telemetry import mark_failed
 from services.crawler.extract import Extraction
 
 _tracer = trace.get_tracer("services.crawler")
@@ -33,8 +34,17 @@ class PageRead(msgspec.Struct, frozen=True, kw_only=True):
 @contextmanager
 def page_span(way: str, number: int) -> Iterator[trace.Span]:
     """The span of one page read; an error is recorded on it."""
-    with _tracer.start_as_current_span("read page", attributes={"way": way, "number": number}) as span:
-        yield span
+    with _tracer.start_as_current_span(
+        "read page",
+        attributes={"way": way, "number": number},
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield span
+        except Exception as error:
+            mark_failed(error)
+            raise
 
 
 def page_read(way: str, number: int, extraction: Extraction, span: trace.Span, unknown: list[str]) -> PageRead:

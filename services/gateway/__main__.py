@@ -89,7 +89,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 clients,
                 announced(bus, subjects.GATEWAY, settings, stop, checks, *endpoints, facts=facts) as announcement,
             ):
-                announcement.gone = replicas.gone
+                announcement.gone, replicas.own = replicas.gone, announcement.id
                 settle()
                 host, port = sock.getsockname()[:2]
                 scheme = "ws" if certificate is None else "wss"

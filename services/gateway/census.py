@@ -32,11 +32,12 @@ log = structlog.get_logger()
 
 
 class Session(NamedTuple):
-    """One that is under way; `until` by the broker's clock."""
+    """One that is under way; `stored_at` and `until` by the broker's clock."""
 
     owner: str
     place: str
     sequence: int
+    stored_at: float
     until: float
 
 
@@ -81,6 +82,12 @@ class Census:
     def queued(self) -> int:
         """How many of them no crawler has taken yet."""
         return len(self._queue)
+
+    def longest_wait_s(self) -> float:
+        """How long ago the first of those was asked for."""
+        self._prune()
+        waiting = [self._running[session].stored_at for session in self._waiting if session in self._running]
+        return max(0.0, time.time() - min(waiting)) if waiting else 0.0
 
     def before(self, session: str) -> int:
         """How many wait before `session`, which waits too; else 0."""
@@ -164,7 +171,7 @@ class Census:
         until = record.stored_at + asked.request.deadline_s + OVERDUE_S
         if until < time.time():
             return
-        self._running[session] = Session(asked.owner, asked.place, record.sequence, until)
+        self._running[session] = Session(asked.owner, asked.place, record.sequence, record.stored_at, until)
         if waits:
             self._waiting[session] = record.sequence
             insort(self._queue, record.sequence)

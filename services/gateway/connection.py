@@ -7,8 +7,6 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
-from opentelemetry import trace
-from opentelemetry.trace import SpanKind
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from libs.common.errors import BrokerUnavailable, PublishRefused, SessionUnknown
@@ -25,6 +23,7 @@ from libs.common.frames import (
     ResumeExtraction,
 )
 from libs.common.tasks import end
+from libs.common.telemetry import received
 from services.gateway.callers import caller_of
 from services.gateway.followed import Followed
 from services.gateway.intake import Intake
@@ -32,13 +31,12 @@ from services.gateway.limits import Limited
 from services.gateway.operations import InvalidOperation, parse_operation
 from services.gateway.problems import COME_BACK_S, ELSEWHERE_S
 from services.gateway.sending import Sender
-from services.gateway.sessions import Sessions
+from services.gateway.sessions import REFUSALS, Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage, trouble_of
 from services.gateway.webhooks.target import receivers_of
 
 log = structlog.get_logger()
-tracer = trace.get_tracer("services.gateway")
 
 
 class Connection:
@@ -152,7 +150,8 @@ class Connection:
             return
         if self.limits is not None:
             await self.limits.request(self.caller)
-        with tracer.start_as_current_span("receive initiate_extraction", kind=SpanKind.SERVER) as span:
+        opened_with = self.websocket.headers  # of one trace, and of however many searches
+        with received("receive initiate_extraction", opened_with, trusted=False, refusals=REFUSALS) as span:
             begun = await self.sessions.begin(operation.parameters, caller=self.caller)
             span.set_attribute("pinstream.session", begun.session)
             await self.sender.send(

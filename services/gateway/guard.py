@@ -8,6 +8,7 @@ from contextlib import suppress
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from libs.common import metrics
 from libs.common.frames import CloseCode
 from services.gateway.refusals import refuse
 from services.gateway.server import ABORT
@@ -85,6 +86,7 @@ class Guard:
 
     async def _close(self) -> None:
         self._closed = True
+        metrics.gateway_closes.add(1, {"code": str(CloseCode.TOKEN_REFUSED)})
         try:
             await self._send({"type": "websocket.close", "code": CloseCode.TOKEN_REFUSED, "reason": self._why})
         except (OSError, RuntimeError) as error:

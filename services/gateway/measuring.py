@@ -25,6 +25,7 @@ from services.gateway.settings import GatewaySettings
 
 PATIENCE_S = 2.0  # for one answer; the next look is not far
 STREAMS = tuple(str(config["name"]) for config in streams(StreamSettings()))
+STATES = ("queued", "starting", "crawling", "waiting")  # of sessions under way; a newer crawler may tell of others
 DURABLES = tuple((stream, str(config["durable_name"])) for stream, config in consumers())
 
 log = structlog.get_logger()
@@ -44,6 +45,7 @@ class _Measuring:
     def __init__(self, bus: Bus, census: Census, settings: GatewaySettings) -> None:
         self.bus, self.census = bus, census
         self.every_s = settings.measure_s
+        self.states = set(STATES)
         site = settings.site_url.rstrip("/")
         self.lanes = {"crawl": site, "pin_batches": f"{site}#batches", "pins": f"{site}#pins"}
 
@@ -75,9 +77,11 @@ class _Measuring:
         metrics.measured_at.set(time.time())
 
     def _sessions(self) -> None:
-        running, queued = self.census.count(), self.census.queued
-        metrics.sessions_active.set(queued, {"state": "queued"})
-        metrics.sessions_active.set(running - queued, {"state": "crawling"})
+        states = self.census.states()
+        self.states.update(states)
+        for state in self.states:
+            metrics.sessions_active.set(states.get(state, 0), {"state": state})
+        metrics.sessions_longest_wait.set(self.census.longest_wait_s())
 
     async def _paces(self) -> None:
         began = time.perf_counter()

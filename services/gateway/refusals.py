@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from libs.common import metrics
 from libs.common.frames import SUBPROTOCOL, SUBPROTOCOL_TROUBLE, ErrorFrame, encode_frame
 from services.gateway.problems import Problem, retry_after
 
@@ -35,7 +36,10 @@ async def refuse(
     Browsers tell a page nothing of an opening that was refused by a status, and the client would come back. Without a
     `close_code` a WebSocket is refused by the status all the same.
     """
+    if scope["type"] == "websocket":
+        metrics.gateway_refusals.add(1, {"protocol": "websocket", "code": code})
     if scope["type"] == "websocket" and close_code is not None:
+        metrics.gateway_closes.add(1, {"code": str(close_code)})
         websocket = WebSocket(scope, receive, send)
         await websocket.accept(subprotocol=spoken(scope.get("subprotocols") or []))
         if retry_after_s is not None:
@@ -52,7 +56,10 @@ async def refuse(
         problem = Problem(status, code, message, field=field, retry_after_s=retry_after_s, headers=headers)
         await problem.answer(Request(scope))(scope, receive, send)
         return
-    if scope["type"] == "http" and scope["path"].endswith(FIREBASE):
+    firebase = scope["type"] == "http" and scope["path"].endswith(FIREBASE)
+    if scope["type"] == "http":
+        metrics.gateway_refusals.add(1, {"protocol": "firebase" if firebase else "rest", "code": code})
+    if firebase:
         body = msgspec.json.encode({"error": message}).decode()
     else:
         body = encode_frame(ErrorFrame(code=code, message=message, field=field, retry_after_s=retry_after_s))

@@ -109,6 +109,7 @@ class Replicas:
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.heard_at = 0.0  # any of them, seconds since 1970
+        self.own: str | None = None  # the id of this process, which answers itself through the broker
         self._known: dict[str, Replica] = {}
 
     def all(self) -> list[Replica]:
@@ -136,7 +137,10 @@ class Replicas:
         )
 
     def asked(self, now: float) -> None:
-        """All are asked now."""
+        """All are asked now. Where not even this process has heard itself it is the broker that is silent, not they."""
+        own = self._known.get(self.own or "")
+        if own is not None and own.unanswered > 0:
+            return
         for one in self._known.values():
             if one.gone_as is None:
                 one.unanswered += 1

@@ -7,8 +7,6 @@ from contextlib import aclosing
 
 import msgspec
 import structlog
-from opentelemetry import trace
-from opentelemetry.trace import SpanKind
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,6 +15,7 @@ from starlette.routing import Route
 
 from libs.common.errors import BrokerUnavailable, PublishRefused, SequenceUnknown, SessionUnknown
 from libs.common.frames import MAX_RESULT_LIMIT, Completed
+from libs.common.telemetry import received
 from services.gateway.bookmarks import Bookmarks
 from services.gateway.callers import Caller, TokenRefused, caller_of
 from services.gateway.draining import Draining
@@ -37,7 +36,7 @@ from services.gateway.problems import (
 from services.gateway.reading import Reading, csv_of, ndjson_of
 from services.gateway.representations import CSV, JSON, preferred
 from services.gateway.resources import Created, Session, WebhookSecret, session_of
-from services.gateway.sessions import Sessions, answered
+from services.gateway.sessions import REFUSALS, Sessions, answered
 from services.gateway.settings import GatewaySettings
 from services.gateway.status import Status
 from services.gateway.storage import Storage, trouble_of
@@ -53,7 +52,6 @@ MOST_WAIT_S = 60
 Answer = Callable[[Request], Awaitable[Response]]
 
 log = structlog.get_logger()
-tracer = trace.get_tracer("services.gateway")
 
 
 class Rest:
@@ -101,7 +99,8 @@ class Rest:
         caller, key = caller_of(request.scope), key_in(request)
         wanted = await wanted_in(request, self.settings.site_url, receivers_of(self.settings))
         keyed = keyed_session(caller, key) if key else None
-        with tracer.start_as_current_span("POST /v1/sessions", kind=SpanKind.SERVER) as span:
+        trusted = bool(caller.owner) or caller.here
+        with received("POST /v1/sessions", request.headers, trusted=trusted, refusals=REFUSALS) as span:
             begun = await self.sessions.begin(wanted, caller=caller, keyed=keyed)
             span.set_attribute("pinstream.session", begun.session)
         headers = {"Location": f"{request.scope['root_path']}/sessions/{begun.session}"}

@@ -14,7 +14,7 @@ import structlog
 from libs.common import metrics, subjects
 from libs.common.closing import Ending, close, purge
 from libs.common.errors import AlreadyExists, BrokerUnavailable, PublishRefused, SessionUnknown
-from libs.common.frames import InitiateParameters
+from libs.common.frames import CloseCode, ErrorCode, InitiateParameters
 from libs.common.messages import (
     CancelRecord,
     CrawledRecord,
@@ -31,11 +31,15 @@ from services.gateway.callers import ANONYMOUS, Caller, TokenRefused
 from services.gateway.filters import filters_of
 from services.gateway.first_videos import FirstVideos
 from services.gateway.following import CHECK_S, Following, may_follow
-from services.gateway.idempotency import KeyReused, begun_before, same_search
+from services.gateway.idempotency import KeyEnding, KeyReused, begun_before, same_search
 from services.gateway.limits import Limited, Limits
 from services.gateway.webhooks.queue import WebhookQueue
 from services.gateway.webhooks.signing import Secrets
 
+REFUSALS = (Limited, TokenRefused, KeyReused, KeyEnding)  # of what a client asks for; nothing has failed
+# what a gateway is looked at for: their rates begin at 0
+CLOSED_OFTEN = (CloseCode.SLOW_CONSUMER, CloseCode.DRAINING, CloseCode.RATE_LIMITED, CloseCode.TOKEN_REFUSED)
+REFUSED_OFTEN = (ErrorCode.RATE_LIMITED, ErrorCode.TOO_MANY_SESSIONS, ErrorCode.UNAVAILABLE, "unauthorized")
 PATIENCE_S = 5.0  # a client waits for the answer; after this it is told to come back
 
 log = structlog.get_logger()
@@ -83,6 +87,8 @@ class Sessions:
         self.first_videos = FirstVideos(session_log)
         metrics.at_zero(metrics.sessions_begun, source=("search", "url"))
         metrics.at_zero(metrics.open_sockets, protocol=("websocket", "events", "firebase"))
+        metrics.at_zero(metrics.gateway_closes, code=map(str, CLOSED_OFTEN))
+        metrics.at_zero(metrics.gateway_refusals, protocol=("websocket", "rest"), code=REFUSED_OFTEN)
         self.deadline_s = deadline_s
         self.check_s = check_s
         self.tally = Tally()  # of those begun

@@ -21,6 +21,7 @@ from services.gateway.replicas import LOST, READY, STOPPED, Pace, Replica, Repli
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import UNREACHABLE, Storage
 
+STALE_S = 3.0  # a gateway answers itself each second
 SHORT = 8  # characters of an id, as which those are shown who may not be named
 
 StateName = Annotated[str, Meta(description="`ready`, `unready`, `stopping`, `stopped` or `lost`")]
@@ -110,7 +111,7 @@ class SessionsStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole at `now`. `stale`: the broker is away, and the rest is as it was at `heard_at`.
+    """The whole at `now`. `stale`: the broker is away or silent, and the rest is as it was at `heard_at`.
 
     `reduced`: names of hosts and errors are left out, for the caller has no key.
     """
@@ -156,7 +157,7 @@ class Status:
         return SystemStatus(
             now=_iso(wall),
             heard_at=_iso(heard_at) if heard_at else None,
-            stale=not connected,
+            stale=not connected or 0 < heard_at < wall - STALE_S,
             reduced=reduced,
             answered_by=None if reduced else self.name,
             broker=BrokerStatus(connected=connected, trouble=self.storage.trouble if connected else UNREACHABLE),

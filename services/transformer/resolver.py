@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from opentelemetry import trace
 
-from libs.common import metrics
+from libs.common import metrics, site_metrics
 from libs.common.bus import Bus
 from libs.common.messages import Alternative, DirectMedia, Kind, RawMedia, Variant
 from services.transformer import egress, links
@@ -29,6 +29,8 @@ from services.transformer.resolve import ASKED, of_video
 from services.transformer.settings import TransformerSettings
 from services.transformer.site import lanes
 from services.transformer.verify import Prober, Tally
+
+NO_KIND = "none"  # of link
 
 T = TypeVar("T")
 
@@ -56,6 +58,14 @@ class Resolver:
         self._lookup = PinLookup(self._client, settings, lanes(settings, bus))
         self._outcomes = Remembered[str, Outcome](settings.cache_size, settings.cache_ttl_s)  # by signature
         self._measures = Remembered[str, Measure](settings.cache_size, settings.cache_ttl_s)  # by address
+
+        metrics.at_zero(
+            metrics.verifications,
+            kind=(Kind.MP4, Kind.HLS, Kind.EMBED, NO_KIND),
+            verified=("yes", "no"),
+            remembered=("yes", "no"),
+        )
+        site_metrics.begun("pins", "cdn")
 
     async def __aenter__(self) -> Self:
         return self
@@ -198,7 +208,7 @@ class Resolver:
 def _count(direct: DirectMedia, *, remembered: bool) -> None:
     video = direct.video
     labels = {
-        "kind": video.kind if video else "none",
+        "kind": video.kind if video else NO_KIND,
         "verified": "yes" if video and video.verified else "no",
         "remembered": "yes" if remembered else "no",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
@@ -73,6 +74,25 @@ async def test_one_connected_trace_covers_the_whole_path(stack_of: Stack, collec
     assert len({span.name for span in in_trace}) < MOST_NAMES
     assert_as_the_conventions_say(in_trace)
     await a_failure_is_recorded(stack, collector)
+    await the_trace_of_a_client_goes_on(stack, collector)
+
+
+async def the_trace_of_a_client_goes_on(stack: LocalStack, collector: Collector) -> None:
+    """By REST, of one who is known, through to the frames; what its own vendor keeps in it goes along."""
+    trace, parent = secrets.token_hex(16), secrets.token_hex(8)
+    headers = {"traceparent": f"00-{trace}-{parent}-01", "tracestate": "vendor=7"}
+    wanted = {"search_query": "jars pins:40 seed:joined", "result_limit": 2}
+    async with httpx2.AsyncClient(base_url=stack.page_url, trust_env=False) as client:
+        answer = await client.post("/v1/sessions", json=wanted, headers=headers)
+        assert answer.status_code == 201, answer.text
+
+    def joined() -> dict[str, SpanMessage]:
+        return {span.name: span for span in collector.told.values() if span.trace_id.hex() == trace}
+
+    last = f"process {subjects.DIRECT_TEMPLATE}"
+    await wait_until(lambda: {"POST /v1/sessions", last} <= set(joined()), "the way of an item in the client's trace")
+    assert joined()["POST /v1/sessions"].parent_span_id.hex() == parent
+    assert joined()[last].trace_state == "vendor=7"
 
 
 def attributes_of(span: SpanMessage) -> dict[str, str]:

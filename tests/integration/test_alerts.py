@@ -69,14 +69,23 @@ def test_by_the_documented_configuration_a_pod_is_known_by_its_service(tmp_path:
 
 
 def test_every_alert_fires_when_it_should_and_not_before() -> None:
-    tests = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
+    files = ("alerts_test.yml", "alerts_quiet_test.yml")
+    tests = [test for file in files for test in yaml.safe_load((FOLDER / file).read_text())["tests"]]
     quiet: set[str] = set()
     fired: set[str] = set()
     for test in tests:
         for case in test["alert_rule_test"]:
             (fired if case["exp_alerts"] else quiet).add(case["alertname"])
     assert quiet == fired == {rule["alert"] for rule in rules()}
-    promtool("test", "rules", "alerts_test.yml")
+    promtool("test", "rules", *files)
+
+
+def test_no_alert_waits_for_less_than_two_of_its_windows() -> None:
+    """Else one bad moment is an alert when it is long over."""
+    for rule in rules():
+        windows = [int(minutes) for minutes in re.findall(r"\brate\([^[]*\[(\d+)m\]", rule["expr"])]
+        if windows:
+            assert 2 * max(windows) <= int(rule["for"].removesuffix("m")), rule["alert"]
 
 
 def test_of_streams_that_forget_their_oldest_none_is_told_that_it_is_full() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -17,7 +18,17 @@ from libs.client.client import Client
 from libs.common import keys, subjects
 from libs.common.bus import Bus, connect
 from libs.common.frames import InitiateParameters
-from libs.common.messages import AtPlace, CancelRecord, CrawledRecord, Crowd, ProgressRecord, Reason, encode
+from libs.common.messages import (
+    AtPlace,
+    CancelRecord,
+    CrawledRecord,
+    Crowd,
+    ProgressRecord,
+    Reason,
+    RequestRecord,
+    SearchRequest,
+    encode,
+)
 from libs.common.session_log import SessionLog, session_log
 from libs.common.settings import Settings
 from services.gateway.callers import Caller
@@ -65,6 +76,25 @@ async def end_all(log: SessionLog) -> None:
     async with census(log) as counted:
         for session in list(counted._running):
             await log.put(session, subjects.CANCEL, CancelRecord(requested_at=0))
+
+
+async def test_the_longest_wait_is_of_the_first_that_no_crawler_has_taken(log: SessionLog) -> None:
+    async with census(log) as counted:
+        assert counted.longest_wait_s() == 0.0
+        first, second = secrets.token_hex(16), secrets.token_hex(16)
+        for session in (first, second):
+            request = SearchRequest(session=session, query="pots", result_limit=5, requested_at=time.time())
+            await log.put(session, subjects.REQUEST, RequestRecord(request=request))
+            await wait_until(lambda: counted.longest_wait_s() > 0.2, "the first waits")
+        await wait_until(lambda: counted.states() == {"queued": 2}, "both are counted")
+        since_the_first = time.time() - counted._running[first].stored_at
+        told = counted.longest_wait_s()
+        assert told >= since_the_first > 0.2
+        await log.put(second, subjects.PROGRESS, ProgressRecord(state="waiting"))
+        await wait_until(lambda: counted.states() == {"queued": 1, "waiting": 1}, "the second was taken")
+        assert counted.longest_wait_s() > told
+        await log.put(first, subjects.PROGRESS, ProgressRecord(state="crawling"))
+        await wait_until(lambda: counted.longest_wait_s() == 0.0, "none waits")
 
 
 @pytest.fixture(autouse=True)

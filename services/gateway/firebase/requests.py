@@ -17,13 +17,14 @@ from libs.common import subjects
 from libs.common.errors import BrokerUnavailable, PinstreamError, PublishRefused
 from libs.common.frames import InitiateExtraction
 from libs.common.messages import RequestRecord
+from libs.common.telemetry import received
 from services.gateway.callers import Caller
 from services.gateway.firebase.tree import PermissionDenied, node
 from services.gateway.idempotency import KeyEnding, KeyReused, session_derived
 from services.gateway.limits import Limited
 from services.gateway.operations import InvalidOperation, parse_operation
 from services.gateway.problems import COME_BACK_S, ELSEWHERE_S
-from services.gateway.sessions import Sessions
+from services.gateway.sessions import REFUSALS, Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.storage import Storage, trouble_of
 from services.gateway.webhooks.target import receivers_of
@@ -65,7 +66,9 @@ class Requests:
             raise Unavailable("this gateway is about to stop; try again", ELSEWHERE_S)
         session = session_of(caller, push_id)
         try:
-            await self.sessions.begin(wanted.parameters, caller=caller, keyed=session)
+            with received("receive /requests", {}, trusted=False, refusals=REFUSALS) as span:
+                begun = await self.sessions.begin(wanted.parameters, caller=caller, keyed=session)
+                span.set_attribute("pinstream.session", begun.session)
             there = await self._request(session)
         except KeyReused as error:
             raise PermissionDenied("another request is there; push a new one") from error

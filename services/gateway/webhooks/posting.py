@@ -76,6 +76,7 @@ class Poster:
                 span.set_attribute("http.response.status_code", answer.status)
             if answer.error is not None:
                 span.set_status(Status(StatusCode.ERROR, answer.error))
+                span.set_attribute("error.type", answer.outcome if answer.status is None else str(answer.status))
         metrics.webhook_posts.add(1, {"outcome": answer.outcome})
         metrics.webhook_post_s.record(time.monotonic() - started, {"outcome": answer.outcome})
         return answer

@@ -49,6 +49,7 @@ class Postmen:
         self.room = Room(settings.webhook_posts, settings.webhook_posts_per_host, settings.webhook_posts_per_caller)
         self.bells = Bells()
         metrics.at_zero(metrics.webhooks_over, why=map(str, Over))
+        metrics.at_zero(metrics.webhook_posts, outcome=("delivered", "failed", "refused", "gone"))
 
     async def handle(self, delivery: Delivery) -> None:
         """Posts what there is of a session, to its end, or until it fails."""

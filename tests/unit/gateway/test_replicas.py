@@ -221,3 +221,16 @@ def test_what_is_none_of_ours_is_passed_over(watched: Watched, body: bytes) -> N
 def test_what_a_newer_version_says_besides_is_ignored(watched: Watched) -> None:
     watched.heard(stats("b").replace(b'"state":"running"', b'"state":"running","mood":"good"'))
     assert watched.state("b") == READY
+
+
+def test_while_the_broker_is_silent_nobody_is_lost_by_it(watched: Watched) -> None:
+    watched.replicas.own = "me"
+    watched.heard(stats("me", "gateway"))
+    watched.asked(stats("me", "gateway"), stats("a"))
+    for _ in range(700):  # longer than one that is lost is shown
+        watched.asked()
+    assert {one.id: one.state(watched.now) for one in watched.replicas.all()} == {"a": READY, "me": READY}
+    watched.asked(stats("me", "gateway"))
+    for _ in range(3):
+        watched.asked(stats("me", "gateway"))
+    assert (watched.state(later_s=0.3), watched.state("me")) == (LOST, READY)
