@@ -27,6 +27,7 @@ import typer
 from benchmarks.bench_pipeline import BEFORE, PIPELINE, checkout
 from benchmarks.bench_tracing import UNLIMITED
 from benchmarks.results import RESULTS, Figure, figure, load, results, save
+from benchmarks.seeds import CorpusOption, seed
 from libs.client.broker import Broker, free_port
 from libs.client.client import Client
 from libs.client.local import LocalOptions, LocalStack
@@ -58,7 +59,7 @@ class System:
         self.monitoring, self.site = monitoring, site
         self.sessions = 0
 
-    async def cost(self, searches: int, pins: int) -> Cost:
+    async def cost(self, searches: int, pins: int, corpus: str) -> Cost:
         """That of so many searches at once."""
         idle_from = self._cpu_s()
         await asyncio.sleep(IDLE_S)
@@ -71,7 +72,7 @@ class System:
             wire_before = await self._wire(client)
             samples: list[dict[str, float]] = []
             watching = asyncio.create_task(self._watch(samples))
-            found = await asyncio.gather(*(self._search(pins) for _ in range(searches)))
+            found = await asyncio.gather(*(self._search(pins, corpus) for _ in range(searches)))
             await end(watching)
             await asyncio.sleep(1)  # raw media are removed
             wire = await self._wire(client)
@@ -85,9 +86,10 @@ class System:
             {kind: n / videos for kind, n in requests.items() if kind not in ("total", "statuses", "stand_in")},
         )
 
-    async def _search(self, pins: int) -> int:
+    async def _search(self, pins: int, corpus: str) -> int:
         self.sessions += 1
-        query = f"cost seed:{self.name.replace(' ', '-')}-{self.sessions} pins:{pins} latency:{LATENCY_MS}"
+        name = seed(corpus, f"{self.name.replace(' ', '-')}-{self.sessions}")
+        query = f"cost seed:{name} pins:{pins} latency:{LATENCY_MS}"
         return len([video async for video in Client(self.stack.ws_url).search(query, limit=5000)])
 
     async def _watch(self, samples: list[dict[str, float]]) -> None:
@@ -145,7 +147,7 @@ async def system(name: str, code: Path | None) -> AsyncIterator[System]:
         yield System(name, stack, broker, f"http://127.0.0.1:{port}", site)
 
 
-async def measure(runs: int, searches: int, pins: int, before: str) -> list[Figure]:
+async def measure(runs: int, searches: int, pins: int, before: str, corpus: str) -> list[Figure]:
     """By turns."""
     found: dict[str, list[Cost]] = {}
     loads: dict[str, list[float]] = {}
@@ -157,7 +159,7 @@ async def measure(runs: int, searches: int, pins: int, before: str) -> list[Figu
         for turn in range(runs + 1):  # the first warms up
             for one in systems if turn % 2 else reversed(systems):
                 busy = load()
-                cost = await one.cost(searches, pins)
+                cost = await one.cost(searches, pins, corpus)
                 if turn:
                     found.setdefault(one.name, []).append(cost)
                     loads.setdefault(one.name, []).append(busy)
@@ -208,11 +210,12 @@ def main(
     pins: Annotated[int, typer.Option(help="of each search; about half of them are new videos")] = 400,
     before: Annotated[str, typer.Option(help="a revision to measure too")] = "",
     quick: Annotated[bool, typer.Option(help="a first look; nothing is kept")] = False,
+    corpus: CorpusOption = "",
 ) -> None:
     """Prints each run, keeps the figures."""
     if quick:
         runs, searches, pins = 2, 3, 200
-    figures = asyncio.run(measure(runs, searches, pins, before))
+    figures = asyncio.run(measure(runs, searches, pins, before, corpus))
     for one in figures:
         ratio = "" if one.ratio is None else f", {one.ratio:.2f} of {one.against}"
         typer.echo(f"{one.of}: {one.name} {one.median} {one.unit}{ratio}")

@@ -26,6 +26,8 @@ import psutil
 import typer
 
 from benchmarks.bench_capacity import CDN_LATENCY_MS, SAMPLE_S, Searching, has_first
+from benchmarks.results import RESULTS
+from benchmarks.seeds import CorpusOption
 from libs.client.local import LocalOptions, LocalStack
 from libs.common.tasks import end
 from services.crawler.footprint import footprint_mb, tree_of
@@ -52,7 +54,7 @@ def processor_s(pid: int) -> float:
     return spent
 
 
-async def measure(pace: str, sessions: int, seconds: float) -> dict[str, Any]:
+async def measure(pace: str, sessions: int, seconds: float, corpus: str) -> dict[str, Any]:
     """Runs it at one pace and returns the figures by service."""
     memory: dict[str, list[float]] = defaultdict(list)
     with running_site(cdn_latency_ms=CDN_LATENCY_MS) as site:
@@ -63,7 +65,7 @@ async def measure(pace: str, sessions: int, seconds: float) -> dict[str, Any]:
         )
         async with LocalStack(options) as stack:
             of = processes(stack)
-            searches = [Searching(stack.ws_url, number) for number in range(sessions)]
+            searches = [Searching(stack.ws_url, number, corpus) for number in range(sessions)]
             await has_first(searches)
             before, since = {name: processor_s(pid) for name, pid in of.items()}, time.monotonic()
             while time.monotonic() < since + seconds:
@@ -90,13 +92,14 @@ async def measure(pace: str, sessions: int, seconds: float) -> dict[str, Any]:
 def main(
     sessions: Annotated[int, typer.Option(help="searches at once")] = 50,
     seconds: Annotated[float, typer.Option(help="how long each pace is measured")] = 60.0,
-    out: Annotated[Path, typer.Option(help="folder of results")] = Path("benchmarks/results"),
+    out: Annotated[Path, typer.Option(help="folder of results")] = RESULTS,
+    corpus: CorpusOption = "",
 ) -> None:
     """Measure, print and keep."""
     figures = {
         "sessions": sessions,
         "seconds": seconds,
-        **{name: asyncio.run(measure(pace, sessions, seconds)) for name, pace in PACES.items()},
+        **{name: asyncio.run(measure(pace, sessions, seconds, corpus)) for name, pace in PACES.items()},
         "machine": {"processors": len(os.sched_getaffinity(0)), "python": platform.python_version()},
         "load_after": os.getloadavg()[0],
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

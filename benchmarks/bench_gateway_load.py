@@ -32,6 +32,7 @@ import typer
 
 from benchmarks.bare_clients import BareClients, Opened, pages, steady, surge
 from benchmarks.feeder import Feeder, Written, video
+from benchmarks.results import AIM_MISSED, RESULTS
 from benchmarks.worker import Worker
 from libs.client.broker import free_port, running_broker
 from libs.common.bus import connect
@@ -246,7 +247,7 @@ def main(
     per_second: Annotated[float, typer.Option(help="connections that are opened a second")] = 250.0,
     seconds: Annotated[float, typer.Option(help="for how long videos come")] = 60.0,
     lie_s: Annotated[float, typer.Option(help="how long the idle ones lie before their memory is told")] = 25.0,
-    out: Annotated[Path, typer.Option(help="folder of results")] = Path("benchmarks/results"),
+    out: Annotated[Path, typer.Option(help="folder of results")] = RESULTS,
     save: Annotated[str, typer.Option(help="name of the result")] = "gateway_load",
 ) -> None:
     """Measure, print and keep."""
@@ -260,7 +261,7 @@ def main(
     unharmed = not (
         figures["gateway"]["lost"] or any(figures["gateway"][one]["missing"] for one in ("steady", "pages"))
     )
-    sys.exit(0 if held and unharmed else 1)
+    sys.exit(1 if not unharmed else 0 if held else AIM_MISSED)
 
 
 if __name__ == "__main__":

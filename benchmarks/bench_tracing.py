@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -30,13 +29,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from benchmarks.results import RESULTS
+from benchmarks.seeds import CorpusOption, seed
 from libs.client.client import Client
 from libs.client.local import LocalOptions, LocalStack
 from libs.common.health import http_server, listen
 from libs.common.process import die_with_parent
 from tests.fake_pinterest import RunningSite, running_site
 
-RESULTS = Path(__file__).parent / "results"
 LEAST_RATIO = 0.95
 SETTLING_S, IDLE = 0.5, 0.08  # cores that all of an idle system takes
 UNLIMITED = {
@@ -123,12 +123,14 @@ async def receiver() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 
-async def measure(media: Media, pairs: int, searches: int, pins: int, traced_share: float | None) -> dict[str, Any]:
+async def measure(
+    media: Media, pairs: int, searches: int, pins: int, traced_share: float | None, corpus: str
+) -> dict[str, Any]:
     """Runs it and returns the figures."""
 
     def queries(turn: int) -> list[str]:
-        seeds = range(searches) if media is Media.REMEMBERED else range(turn * searches, (turn + 1) * searches)
-        return [f"tracing seed:{seed} pins:{pins}" for seed in seeds]
+        numbers = range(searches) if media is Media.REMEMBERED else range(turn * searches, (turn + 1) * searches)
+        return [f"tracing seed:{seed(corpus, number)} pins:{pins}" for number in numbers]
 
     found: list[dict[str, float]] = []
     async with AsyncExitStack() as running:
@@ -167,9 +169,10 @@ def main(
     pins: Annotated[int, typer.Option(help="of each search")] = 200,
     traced_share: Annotated[float | None, typer.Option(help="TRACED_SHARE, instead of its default")] = None,
     save: Annotated[str, typer.Option(help="a name for the figures in benchmarks/results")] = "",
+    corpus: CorpusOption = "",
 ) -> None:
     """Prints each pair, and the medians."""
-    figures = asyncio.run(measure(media, pairs, searches, pins, traced_share))
+    figures = asyncio.run(measure(media, pairs, searches, pins, traced_share, corpus))
     typer.echo(f"throughput with tracing: {figures['ratio']:.3f} of that without (at least {LEAST_RATIO} is asked for)")
     typer.echo(f"processor an item: {figures['cpu_ratio']:.3f} of it, {figures['off_cpu_ms']:.2f} ms without")
     if save:

@@ -14,7 +14,6 @@ The baseline of a run is one bare HEAD a video by the same HTTP library and clie
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import logging
@@ -24,15 +23,17 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from statistics import quantiles
-from typing import Any
+from typing import Annotated, Any
 
 import httpx2
 import structlog
-import uvloop
+import typer
 
 from benchmarks.corpus import moved, of_sessions
+from benchmarks.results import RESULTS
+from benchmarks.seeds import CorpusOption
+from libs.common.loop import run_main
 from libs.common.messages import RawMedia
 from services.transformer import egress
 from services.transformer.resolver import Resolver
@@ -40,7 +41,6 @@ from services.transformer.settings import TransformerSettings
 from tests.fake_pinterest.running import RunningSite, running_site
 
 SESSIONS = 50
-RESULTS = Path(__file__).parent / "results"
 FAULTS = {"slow": "fault:cdn_slow", "down": "fault:cdn_down times:always"}
 Work = Callable[[RawMedia], Awaitable[str]]
 
@@ -165,11 +165,11 @@ def first_of_each(items: list[RawMedia]) -> list[int]:
     return list(places.values())
 
 
-async def scenario(name: str, latency_ms: int, seconds: float, rate: float) -> dict[str, Any]:
-    distinct = int(seconds * rate)
+async def scenario(name: str, latency_ms: int, seconds: float, rate: float, corpus: str) -> dict[str, Any]:
+    distinct, seeded = int(seconds * rate), f"seed:{corpus}" if corpus else ""
     with running_site(latency_ms=latency_ms, cdn_latency_ms=latency_ms) as site:
         hosts: tuple[str, ...] = (site.origin.removeprefix("http://"),)
-        items = await of_sessions(site.origin, SESSIONS, distinct, FAULTS.get(name, ""))
+        items = await of_sessions(site.origin, SESSIONS, distinct, f"{FAULTS.get(name, '')} {seeded}")
         arrivals = len(items) / distinct * rate
         found: dict[str, Any] = {"items": len(items), "videos": distinct, "arrivals_a_s": round(arrivals, 1)}
         found["load_before"] = round(os.getloadavg()[0], 1)  # who else uses this machine; 0 is best
@@ -203,31 +203,35 @@ async def scenario(name: str, latency_ms: int, seconds: float, rate: float) -> d
     return found
 
 
-async def main(arguments: argparse.Namespace) -> None:
+async def measure(seconds: float, rate: float, latencies: str, scenarios: str, corpus: str) -> dict[str, Any]:
+    """All scenarios at all latencies; prints each as it is done."""
     result: dict[str, Any] = {
-        "what": f"{SESSIONS} sessions, {arguments.rate:g} new videos a second for {arguments.seconds:g} s",
+        "what": f"{SESSIONS} sessions, {rate:g} new videos a second for {seconds:g} s",
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
-    for name in arguments.scenarios.split(","):
-        for latency_ms in map(int, arguments.latencies.split(",")):
-            found = await scenario(name, latency_ms, arguments.seconds, arguments.rate)
+    for name in scenarios.split(","):
+        for latency_ms in map(int, latencies.split(",")):
+            found = await scenario(name, latency_ms, seconds, rate, corpus)
             result[f"{name} at {latency_ms} ms"] = found
-            print(json.dumps({f"{name} at {latency_ms} ms": found}), flush=True)
-    if arguments.save:
-        (RESULTS / f"verification-{arguments.save}.json").write_text(json.dumps(result, indent=2) + "\n")
+            typer.echo(json.dumps({f"{name} at {latency_ms} ms": found}))
+    return result
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--rate", type=float, default=42, help="new videos a second")
-    parser.add_argument("--latencies", default="20,80", help="of the CDN and the site, in ms")
-    parser.add_argument("--scenarios", default="steady,top,slow,down,dead_host")
-    parser.add_argument("--save", help="write benchmarks/results/verification-SAVE.json")
-    return parser.parse_args()
+def main(
+    seconds: Annotated[float, typer.Option(help="for how long videos come")] = 20.0,
+    rate: Annotated[float, typer.Option(help="new videos a second")] = 42.0,
+    latencies: Annotated[str, typer.Option(help="of the CDN and the site, in ms")] = "20,80",
+    scenarios: Annotated[str, typer.Option(help="which of those above")] = "steady,top,slow,down,dead_host",
+    save: Annotated[str, typer.Option(help="write benchmarks/results/verification-SAVE.json")] = "",
+    corpus: CorpusOption = "",
+) -> None:
+    """Measure, print and keep."""
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    result = run_main(measure(seconds, rate, latencies, scenarios, corpus))
+    if save:
+        (RESULTS / f"verification-{save}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    uvloop.run(main(parse()))
+    typer.run(main)
