@@ -94,6 +94,20 @@ def check(measured: Costs) -> list[Figure]:
     return found
 
 
+def processors(measured: Costs) -> dict[str, dict[str, tuple[float, float]]]:
+    """Milliseconds of processor an item, by load and service: measured, and in the simulation."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for name, what, x, load in loads():
+        if what == "throughput":
+            seen, simulated = evidence(curve(name), x), predict(measured, load).processor_ms
+            found[f"{name} at {x}"] = {
+                service: (seen[f"cpu ms {service}"], round(spent, 4))
+                for service, spent in simulated.items()
+                if spent and f"cpu ms {service}" in seen
+            }
+    return found
+
+
 def errors(checked: list[Figure]) -> dict[str, float]:
     """By how much each prediction is off, as a share of what was measured."""
     return {f"{one.of}, {one.name}": abs(one.ratio - 1) for one in checked if one.ratio is not None}
@@ -109,7 +123,9 @@ def report(prices: dict[str, Any]) -> tuple[Results, Results]:
     said = {"median": round(median(off.values()), 3), "most": round(max(off.values()), 3)}
     return (
         results(KEPT, COMMAND, planned(answers), packages=["simpy"], detail=msgspec.to_builtins(detail)),
-        results(CHECKED, COMMAND, checked, packages=["simpy"], detail={"error": said}),
+        results(
+            CHECKED, COMMAND, checked, packages=["simpy"], detail={"error": said, "processor": processors(measured)}
+        ),
     )
 
 
@@ -131,6 +147,7 @@ def makers() -> dict[str, Callable[[], str]]:
         "answers": lambda: answers_table(found.detail["answers"]),
         "dollars": lambda: dollars_table(found.detail["answers"]),
         "check": lambda: check_table(checked),
+        "processor": lambda: processor_table(checked.detail["processor"]),
         "costs": lambda: costs_table(found.detail["costs"]),
         "prices": lambda: prices_table(found.detail["prices"]),
     }
@@ -196,6 +213,17 @@ def check_table(checked: Results) -> str:
     error = checked.detail["error"]
     text = _table(["measured", "predicted", "off by"], rows)
     return f"{text}\nOff by {error['median']:.0%} in the median, {error['most']:.0%} at most.\n"
+
+
+def processor_table(found: dict[str, dict[str, tuple[float, float]]]) -> str:
+    """A row a load, a column a service: measured, simulated, and how much of what was measured that is."""
+    services = list(dict.fromkeys(service for one in found.values() for service in one))
+    rows = []
+    for name, one in found.items():
+        sums = {**one, "all": (sum(was for was, _ in one.values()), sum(now for _, now in one.values()))}
+        cells = [sums.get(service) for service in (*services, "all")]
+        rows.append((name, ["" if cell is None else f"{cell[0]:.2f}, x{cell[1] / cell[0]:.2f}" for cell in cells]))
+    return _table([*services, "all"], rows)
 
 
 def costs_table(found: dict[str, float]) -> str:

@@ -27,7 +27,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """How many items, and how often where there are few."""
 
     items: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
-    runs: int = 3
+    runs: int = 5
     sliced_from: int = 10_000  # so many are measured once, in ten parts
     corpus: str = ""
 

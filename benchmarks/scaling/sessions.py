@@ -27,7 +27,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """How much is measured: searches at once, how often, and videos of each."""
 
     at_once: tuple[int, ...] = (1, 5, 20, 50, 100, 200)
-    runs: int = 3
+    runs: int = 5
     videos: int = 10
     at_the_pace: tuple[int, ...] = (1, 5, 20)
     corpus: str = ""
@@ -50,7 +50,7 @@ async def browsed(sizes: Sizes) -> Curve:
 async def paced(sizes: Sizes) -> Curve:
     """At the pace that is the default: three requests a second to the site."""
     title = f"Sessions of {sizes.videos} videos each at the default pace, 3 requests a second"
-    return await _curve(msgspec.structs.replace(sizes, runs=1), "sessions-paced", title, sizes.at_the_pace, {})
+    return await _curve(sizes, "sessions-paced", title, sizes.at_the_pace, {})
 
 
 async def _curve(sizes: Sizes, name: str, title: str, at_once: Sequence[int], environ: dict[str, str]) -> Curve:

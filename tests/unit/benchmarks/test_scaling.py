@@ -135,6 +135,14 @@ def test_each_price_has_a_date_and_a_source(prices: dict[str, Any]) -> None:
             assert price["at"] and price["from"] and price["dollars"] > 0
 
 
+def test_what_a_service_spends_is_told_by_item() -> None:
+    found = predict(COSTS, Load(searches=4, items=100, known=True, cores=8)).processor_ms
+    assert found["dedup"] == pytest.approx(COSTS.settle + 4 * COSTS.dedup_session / 400)
+    assert found["crawler"] == pytest.approx(COSTS.emit + COSTS.hear, rel=0.01)  # each record is heard by it, too
+    assert found["nats"] == pytest.approx(COSTS.broker_item + 2 * COSTS.broker_hear + 4 * COSTS.broker_session / 400)
+    assert found["site"] == 0.0
+
+
 # the simulation against what was measured
 
 
