@@ -1,4 +1,4 @@
-"""What a video costs, by service: milliseconds of processor, bytes of messages and of HTTP, and memory a session.
+"""What a video costs, by service: milliseconds of processor, bytes of messages, requests of HTTP, memory a session.
 
 `python -m benchmarks.bench_cost` runs the whole system, browser included, against the stand-in (80 ms for each answer
 with data, 20 ms for the CDN), warms it up, and gives it searches at once, other ones each time. The processor's time is
@@ -164,7 +164,10 @@ async def measure(runs: int, searches: int, pins: int, before: str, corpus: str)
                     found.setdefault(one.name, []).append(cost)
                     loads.setdefault(one.name, []).append(busy)
                     typer.echo(f"{one.name}: {_told(cost.cpu_ms)} ms, {_told(cost.wire_kb)} kB", err=True)
-    return [each for part in found[PIPELINE][0].cpu_ms for each in _figures(part, found, loads)] + _whole(found)
+    return [each for part in found[PIPELINE][0].cpu_ms for each in _figures(part, found, loads)] + [
+        *_whole(found),
+        *_requests(found),
+    ]
 
 
 def _told(by_part: dict[str, float]) -> str:
@@ -201,6 +204,20 @@ def _whole(found: dict[str, list[Cost]]) -> list[Figure]:
             totals = [sum(cost.cpu_ms.values()) for cost in found[who]]
             was = figure(row, "CPU", "ms a video", totals, against=was)
             figures += [was, figure(row, "messages", "kB a video", [sum(c.wire_kb.values()) for c in found[who]])]
+    return figures
+
+
+def _requests(found: dict[str, list[Cost]]) -> list[Figure]:
+    """Of HTTP, by kind: those to the site, and those to its CDN (mp4, m3u8)."""
+    figures: list[Figure] = []
+    for kind in dict.fromkeys(kind for costs in found.values() for cost in costs for kind in cost.requests):
+        was: Figure | None = None
+        for who in (BEFORE, PIPELINE):
+            values = [cost.requests.get(kind, 0.0) for cost in found.get(who, [])]
+            if values:
+                row = f"requests: {kind}" + (", before" if who == BEFORE else "")
+                was = figure(row, "HTTP", "requests a video", values, against=was)
+                figures.append(was)
     return figures
 
 
