@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Annotated
@@ -23,36 +22,29 @@ from benchmarks.seeds import CorpusOption
 
 
 class Bench(msgspec.Struct, frozen=True):
-    """A module with its arguments: always, of a whole run, and of one of a minute or two that keeps nothing."""
+    """A module with its arguments. Each knows `--quick`: a minute or two, and nothing is kept."""
 
     module: str
-    always: tuple[str, ...] = ()
-    whole: tuple[str, ...] = ()
-    quick: tuple[str, ...] = ("--quick",)
+    arguments: tuple[str, ...] = ()
     has_corpus: bool = True
 
 
-NOWHERE = "NOWHERE"  # a folder that is gone afterwards
-OUT = f"--out={NOWHERE}"
 BENCHES = {
     "peers-search": Bench("bench_peers", ("--part=search",)),
     "peers-board": Bench("bench_peers", ("--part=board",)),
     "peers-faults": Bench("bench_peers", ("--part=faults",), has_corpus=False),
-    "capacity-feed": Bench(
-        "bench_capacity", ("--way=feed",), ("--seconds=120",), ("--sessions=5", "--seconds=20", OUT)
-    ),
-    "capacity-page": Bench("bench_capacity", ("--way=page",), (), ("--sessions=2", "--seconds=20", OUT)),
-    "footprint": Bench("bench_footprint", (), (), ("--sessions=5", "--seconds=10", OUT)),
-    "tracing": Bench("bench_tracing", ("--media=fresh",), ("--save=fresh-2-percent",), ("--pairs=2",)),
+    "capacity-feed": Bench("bench_capacity", ("--way=feed",)),
+    "capacity-page": Bench("bench_capacity", ("--way=page",)),
+    "footprint": Bench("bench_footprint"),
+    "tracing": Bench("bench_tracing", ("--media=fresh",)),
+    "tracing-remembered": Bench("bench_tracing", ("--media=remembered",)),
     "pipeline": Bench("bench_pipeline"),
     "cost": Bench("bench_cost"),
-    "verification": Bench("bench_verification", (), ("--save=latest",), ("--seconds=5", "--scenarios=steady")),
-    "admission": Bench("bench_admission", (), ("--save=admission",), ("--searches=100",), has_corpus=False),
+    "verification": Bench("bench_verification"),
+    "admission": Bench("bench_admission", has_corpus=False),
     "scaling": Bench("bench_scaling"),
-    "capacity-plan": Bench("simulate_capacity", (), ("--save",), ("--check",), has_corpus=False),
-    "gateway-load": Bench(
-        "bench_gateway_load", (), (), ("--idle=200", "--sessions=20", "--seconds=5", "--lie-s=2", OUT), has_corpus=False
-    ),
+    "capacity-plan": Bench("simulate_capacity", ("--save",), has_corpus=False),
+    "gateway-load": Bench("bench_gateway_load", has_corpus=False),
 }
 
 
@@ -65,10 +57,15 @@ def chosen(only: list[str] | None) -> list[str]:
     return found
 
 
-def arguments(bench: Bench, quick: bool, corpus: str, nowhere: str) -> list[str]:
+def arguments(bench: Bench, quick: bool, corpus: str) -> list[str]:
     """Of its program."""
-    given = [one.replace(NOWHERE, nowhere) for one in (*bench.always, *(bench.quick if quick else bench.whole))]
-    return [*given, f"--corpus={corpus}"] if corpus and bench.has_corpus else given
+    of_corpus = [f"--corpus={corpus}"] if corpus and bench.has_corpus else []
+    return [*bench.arguments, *(["--quick"] if quick else []), *of_corpus]
+
+
+def command_of(bench: Bench, quick: bool, corpus: str) -> list[str]:
+    """With this Python."""
+    return [sys.executable, "-m", f"benchmarks.{bench.module}", *arguments(bench, quick, corpus)]
 
 
 def run(command: list[str], patience_s: float) -> str:
@@ -115,17 +112,7 @@ def main(
     """Run all, or some; exit 1 where one failed, however many others ran. A missed aim is no failure."""
     names, ran = chosen(only), True
     if not tables:
-        with tempfile.TemporaryDirectory() as nowhere:
-            ran = run_all(
-                names,
-                lambda name: [
-                    sys.executable,
-                    "-m",
-                    f"benchmarks.{BENCHES[name].module}",
-                    *arguments(BENCHES[name], quick, corpus, nowhere),
-                ],
-                patience_s,
-            )
+        ran = run_all(names, lambda name: command_of(BENCHES[name], quick, corpus), patience_s)
     if not quick:
         write_tables()
     raise typer.Exit(0 if ran else 1)

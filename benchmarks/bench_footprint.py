@@ -17,7 +17,6 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -92,10 +91,11 @@ async def measure(pace: str, sessions: int, seconds: float, corpus: str) -> dict
 def main(
     sessions: Annotated[int, typer.Option(help="searches at once")] = 50,
     seconds: Annotated[float, typer.Option(help="how long each pace is measured")] = 60.0,
-    out: Annotated[Path, typer.Option(help="folder of results")] = RESULTS,
+    quick: Annotated[bool, typer.Option(help="a first look; nothing is kept")] = False,
     corpus: CorpusOption = "",
 ) -> None:
     """Measure, print and keep."""
+    sessions, seconds = (5, 10.0) if quick else (sessions, seconds)
     figures = {
         "sessions": sessions,
         "seconds": seconds,
@@ -106,8 +106,8 @@ def main(
     }
     text = json.dumps(figures, indent=2)
     sys.stdout.write(text + "\n")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "footprint.json").write_text(text + "\n")
+    if not quick:
+        (RESULTS / "footprint.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

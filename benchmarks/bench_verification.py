@@ -1,6 +1,6 @@
 """Does verification keep pace with 50 sessions?
 
-    python -m benchmarks.bench_verification [--seconds 20] [--rate 42] [--latencies 20,80] [--scenarios …] [--save NAME]
+    python -m benchmarks.bench_verification [--seconds 20] [--rate 42] [--latencies 20,80] [--scenarios …]
 
 Raw media of 50 searches of the stand-in come as crawls that find 50 new videos a minute each would emit them: 42 new
 videos a second and their re-pins, evenly, whether or not those before are done. The resolver runs as the service runs
@@ -18,11 +18,11 @@ import asyncio
 import json
 import logging
 import os
-import platform
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from statistics import quantiles
 from typing import Annotated, Any
 
@@ -31,7 +31,7 @@ import structlog
 import typer
 
 from benchmarks.corpus import moved, of_sessions
-from benchmarks.results import RESULTS
+from benchmarks.results import Figure, figure, load, results, save, table
 from benchmarks.seeds import CorpusOption
 from libs.common.loop import run_main
 from libs.common.messages import RawMedia
@@ -205,16 +205,51 @@ async def scenario(name: str, latency_ms: int, seconds: float, rate: float, corp
 
 async def measure(seconds: float, rate: float, latencies: str, scenarios: str, corpus: str) -> dict[str, Any]:
     """All scenarios at all latencies; prints each as it is done."""
-    result: dict[str, Any] = {
-        "what": f"{SESSIONS} sessions, {rate:g} new videos a second for {seconds:g} s",
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
-    }
+    result: dict[str, Any] = {}
     for name in scenarios.split(","):
         for latency_ms in map(int, latencies.split(",")):
             found = await scenario(name, latency_ms, seconds, rate, corpus)
             result[f"{name} at {latency_ms} ms"] = found
-            typer.echo(json.dumps({f"{name} at {latency_ms} ms": found}))
+            typer.echo(json.dumps({f"{name} at {latency_ms} ms": found}), err=True)
     return result
+
+
+def figures_of(told: list[dict[str, Any]], loads: list[float]) -> list[Figure]:
+    """A row a scenario; `steady` beside a bare HEAD, a healthy host beside itself alone, in the same runs."""
+    found: list[Figure] = []
+
+    def add(of: str, name: str, unit: str, key: Callable[[dict[str, Any]], float | None], against: str = "") -> None:
+        runs = [value for one in told if (value := key(one)) is not None]
+        base = next((one for one in found if (one.of, one.name) == (against, name)), None)
+        if runs:
+            found.append(figure(of, name, unit, runs, loads=loads, against=base))
+
+    for row in told[0]:
+        for name in ("p50", "p99"):
+            beside = (("baseline_bare_head", "one bare HEAD"), ("baseline_healthy_host_alone_ms", "healthy host alone"))
+            against = ""
+            for key, label in beside:
+                if key in told[0][row]:
+                    against = f"{row}: {label}"
+                    add(against, name, "ms", partial(_quantile, row, key, name))
+            own = "" if "healthy" in against else against
+            add(row, name, "ms", partial(_quantile, row, "ms", name), own)
+            healthy = against if "healthy" in against else ""
+            add(f"{row}: healthy host", name, "ms", partial(_quantile, row, "healthy_host_ms", name), healthy)
+            add(f"{row}: dead host", name, "ms", partial(_quantile, row, "dead_host_ms", name))
+        for name, unit, key in (
+            ("CPU", "ms an item", "cpu_ms_an_item"),
+            ("as fast as it goes", "items/s", "top_items_a_s"),
+            ("requests", "a video", "requests_a_video"),
+        ):
+            add(row, name, unit, lambda one, row=row, key=key: one[row].get(key))  # type: ignore[misc]
+    return found
+
+
+def _quantile(row: str, key: str, name: str, told: dict[str, Any]) -> float | None:
+    found: dict[str, Any] = told[row].get(key, {})
+    value: float | None = found.get("ms", found).get(name)
+    return value
 
 
 def main(
@@ -222,15 +257,24 @@ def main(
     rate: Annotated[float, typer.Option(help="new videos a second")] = 42.0,
     latencies: Annotated[str, typer.Option(help="of the CDN and the site, in ms")] = "20,80",
     scenarios: Annotated[str, typer.Option(help="which of those above")] = "steady,top,slow,down,dead_host",
-    save: Annotated[str, typer.Option(help="write benchmarks/results/verification-SAVE.json")] = "",
+    runs: Annotated[int, typer.Option(help="of all of them")] = 5,
+    quick: Annotated[bool, typer.Option(help="a first look; nothing is kept")] = False,
     corpus: CorpusOption = "",
 ) -> None:
     """Measure, print and keep."""
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    result = run_main(measure(seconds, rate, latencies, scenarios, corpus))
-    if save:
-        (RESULTS / f"verification-{save}.json").write_text(json.dumps(result, indent=2) + "\n")
+    if quick:
+        seconds, latencies, scenarios, runs = 5.0, "20", "steady,dead_host", 1
+    told, loads = [], []
+    for _ in range(runs):
+        loads.append(load())
+        told.append(run_main(measure(seconds, rate, latencies, scenarios, corpus)))
+    command = " ".join(["python -m benchmarks.bench_verification", *sys.argv[1:]])
+    found = results("verification", command, figures_of(told, loads), packages=["httpx2"], detail={"runs": told})
+    sys.stdout.write(table(found))
+    if not quick:
+        save(found)
 
 
 if __name__ == "__main__":

@@ -252,7 +252,9 @@ def main(
     kept_h: Annotated[float, typer.Option(help="how long session logs are kept (RESULTS_MAX_AGE_S)")] = 24.0,
     prices: Annotated[Path, typer.Option(help="a file like prices.json")] = PRICES,
     node_hour: Annotated[float | None, typer.Option(help="dollars an hour for a node of 2 vCPU and 8 GiB")] = None,
-    check_only: Annotated[bool, typer.Option("--check", help="only see by how much the simulation errs")] = False,
+    check_only: Annotated[
+        bool, typer.Option("--check", "--quick", help="only see by how much the simulation errs")
+    ] = False,
     keep: Annotated[bool, typer.Option("--save", help="keep both, and make the tables of docs/capacity.md")] = False,
 ) -> None:
     """Simulate and say."""
@@ -268,7 +270,7 @@ def main(
     sys.stdout.write(check_table(checked))
     if not check_only:
         sys.stdout.write("\n" + answers_table(found.detail["answers"]) + "\n" + dollars_table(found.detail["answers"]))
-    if keep:
+    if keep and not check_only:
         save(found)
         save(checked)
         PAGE.write_text(made(PAGE.read_text(), makers()))
