@@ -19,6 +19,7 @@ import typer
 
 from benchmarks.results import AIM_MISSED, write_tables
 from benchmarks.seeds import CorpusOption
+from libs.common.process import die_with_parent
 
 
 class Bench(msgspec.Struct, frozen=True):
@@ -70,7 +71,8 @@ def command_of(bench: Bench, quick: bool, corpus: str) -> list[str]:
 
 def run(command: list[str], patience_s: float) -> str:
     """What became of it: `ran`, `ran; an aim was missed`, or how it failed."""
-    process = subprocess.Popen(command, start_new_session=True)
+    # a process group of its own, to be ended with all that it has begun; and it does not outlive this one
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)  # noqa: PLW1509
     try:
         code = process.wait(patience_s)
     except BaseException as error:  # Ctrl-C goes to the foreground alone, of which it is no part

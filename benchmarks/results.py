@@ -7,8 +7,9 @@
     save(results("relay", "scripts/bench --only relay", figures, packages=["nats-py"]))
 
 A benchmark is a module `bench_NAME.py` and a line of BENCHES in `__main__.py`, with an option `--quick`: a minute or
-two, little of everything, nothing kept; and `--corpus` where it has pins (`seeds.py`). The table's rows are what was measured (`of`), its columns what of it (`name`,
-`unit`). It stands in README.md between `<!-- table: NAME -->` and `<!-- end -->`; `write_tables` makes all anew.
+two, little of everything, nothing kept; and `--corpus` where it has pins (`seeds.py`). The table's rows are what was
+measured (`of`), its columns what of it (`name`, `unit`). It stands in README.md between `<!-- table: NAME -->` and
+`<!-- end -->`; `write_tables` makes all anew.
 """
 
 from __future__ import annotations

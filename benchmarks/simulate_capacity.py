@@ -30,11 +30,12 @@ PRICES = Path(__file__).with_name("prices.json")
 PAGE = DOCS / "capacity.md"
 COMMAND = "python -m benchmarks.simulate_capacity --save"
 KEPT, CHECKED = "capacity-plan", "capacity-check"
+MANY_PACE = 400.0  # requests a second, to which a site would have to agree
 P99_MS = 1_000.0  # from a video's emission to its frame
 QUESTIONS = {
     "10,000 an hour": Asked(sessions_an_hour=10_000),
-    "1,000,000 an hour, kept an hour": Asked(sessions_an_hour=1_000_000, kept_h=1.0),
-    "1,000,000 an hour, kept a day": Asked(sessions_an_hour=1_000_000),
+    "1,000,000 an hour, kept an hour": Asked(sessions_an_hour=1_000_000, kept_h=1.0, pace=MANY_PACE),
+    "1,000,000 an hour, kept a day": Asked(sessions_an_hour=1_000_000, pace=MANY_PACE),
 }
 
 
@@ -178,6 +179,8 @@ def answers_table(answers: dict[str, Any]) -> str:
             "emission to frame, p50 and p99, ms",
             [f"{one['p50_ms']:,.0f}, {one['p99_ms']:,.0f}" for one in flows.values()],
         ),
+        ("requests a second that the site bears", [f"{one['asked']['pace']:,.0f}" for one in plans.values()]),
+        ("wait for a turn at the site, mean, ms", [f"{one['turn_ms']:,.0f}" for one in flows.values()]),
         (
             "request to first frame, p50 and p99, ms",
             [f"{one['first_p50_ms']:,.0f}, {one['first_p99_ms']:,.0f}" for one in flows.values()],
@@ -249,6 +252,7 @@ def _table(columns: list[str], rows: list[tuple[str, list[str]]]) -> str:
 def main(
     sessions_an_hour: Annotated[float | None, typer.Option(help="instead of the two questions")] = None,
     videos: Annotated[float, typer.Option(help="of each session")] = 20.0,
+    pace: Annotated[float, typer.Option(help="requests a second that the site bears, of all cells together")] = 3.0,
     kept_h: Annotated[float, typer.Option(help="how long session logs are kept (RESULTS_MAX_AGE_S)")] = 24.0,
     prices: Annotated[Path, typer.Option(help="a file like prices.json")] = PRICES,
     node_hour: Annotated[float | None, typer.Option(help="dollars an hour for a node of 2 vCPU and 8 GiB")] = None,
@@ -262,7 +266,7 @@ def main(
     if node_hour is not None:
         given["node_hour"] |= {"dollars": node_hour, "at": "now", "from": "--node-hour"}
     if sessions_an_hour is not None:
-        asked = Asked(sessions_an_hour=sessions_an_hour, videos=videos, kept_h=kept_h)
+        asked = Asked(sessions_an_hour=sessions_an_hour, videos=videos, kept_h=kept_h, pace=pace)
         one = msgspec.to_builtins({f"{sessions_an_hour:,.0f} an hour": answer(costs(), asked, given)})
         sys.stdout.write(answers_table(one) + "\n" + dollars_table(one))
         return

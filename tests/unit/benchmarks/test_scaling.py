@@ -16,6 +16,7 @@ from benchmarks.results import kept
 from benchmarks.scaling.corpus import sliced
 from benchmarks.scaling.costs import Costs, costs
 from benchmarks.scaling.curve import Curve, Point, curve, line
+from benchmarks.scaling.flow import flow
 from benchmarks.scaling.model import PROBES, Load, predict
 from benchmarks.scaling.page import made, of_curves
 from benchmarks.scaling.plan import BUSY, Asked, plan
@@ -92,13 +93,13 @@ def test_transformers_that_remember_apart_ask_more(prices: dict[str, Any]) -> No
     free = msgspec.structs.replace(apart, resolve=0.01, site=0.01)
     found = predict(free, Load(searches=8, items=60, cdn_ms=100, transformer_only=True, replicas=4))
     assert found.throughput == pytest.approx(4 * PROBES / (4.5 * 0.1), rel=0.2)
-    asked = Asked(sessions_an_hour=36_000)
+    asked = Asked(sessions_an_hour=36_000, pace=50)
     many, few = (plan(costs, asked, prices, cells=1).pods["transformer"] for costs in (apart, COSTS))
     assert many == pytest.approx(1.5 * few, abs=1)
 
 
 def test_a_plan_has_the_pods_that_its_work_takes(prices: dict[str, Any]) -> None:
-    found = plan(COSTS, Asked(sessions_an_hour=36_000), prices, cells=1)
+    found = plan(COSTS, Asked(sessions_an_hour=36_000, pace=50), prices, cells=1)
     items = 10 * 20 * COSTS.items_per_video
     assert found.pods["transformer"] == ceil(items * COSTS.resolve / 1000 / BUSY)
     crawlers = found.pods["crawler"]
@@ -110,13 +111,26 @@ def test_a_plan_has_the_pods_that_its_work_takes(prices: dict[str, Any]) -> None
 
 
 def test_hearing_all_records_bounds_a_cell(prices: dict[str, Any]) -> None:
-    asked = Asked(sessions_an_hour=1_000_000, kept_h=1.0)
+    asked = Asked(sessions_an_hour=1_000_000, kept_h=1.0, pace=400)
     with pytest.raises(ValueError, match="no number of cells"):
         plan(COSTS, asked, prices, cells=1)
     found = plan(COSTS, asked, prices)
     assert found.cells > 1
     dearer = plan(msgspec.structs.replace(COSTS, hear=0.6), asked, prices)
     assert dearer.cells > found.cells
+
+
+def test_a_turn_at_the_site_is_waited_for_as_theory_has_it(prices: dict[str, Any]) -> None:
+    def turn_ms(sessions_an_hour: float, pace: float) -> float:
+        asked = Asked(sessions_an_hour=sessions_an_hour, pace=pace, videos=1)
+        return flow(COSTS, plan(COSTS, asked, prices, cells=1)).turn_ms
+
+    # one server of fixed time at 90 %: a job waits 0.9 / (2 * 0.1) of it, and a burst of four spares it three at most
+    waits = 1000 / 10 * 0.9 / 0.2
+    assert waits - 300 <= turn_ms(9 * 3600, 10) <= waits * 1.3
+    assert turn_ms(9 * 3600, 90) == pytest.approx(0, abs=1)
+    with pytest.raises(ValueError, match="no number of cells"):
+        plan(COSTS, Asked(sessions_an_hour=10_801), prices)
 
 
 def test_prices_may_be_ones_own(prices: dict[str, Any]) -> None:
