@@ -164,25 +164,26 @@ async def measure(runs: int, searches: int, pins: int, before: str, corpus: str)
                     found.setdefault(one.name, []).append(cost)
                     loads.setdefault(one.name, []).append(busy)
                     typer.echo(f"{one.name}: {_told(cost.cpu_ms)} ms, {_told(cost.wire_kb)} kB", err=True)
-    return [each for part in found[PIPELINE][0].cpu_ms for each in _figures(part, found, loads)] + [
-        *_whole(found),
-        *_requests(found),
-    ]
+    whole, parts = _whole(found), found[PIPELINE][0].cpu_ms
+    return [*whole, *(each for part in parts for each in _figures(part, found, loads, whole)), *_requests(found)]
 
 
 def _told(by_part: dict[str, float]) -> str:
     return ", ".join(f"{part} {value:.2f}" for part, value in by_part.items())
 
 
-def _figures(part: str, found: dict[str, list[Cost]], loads: dict[str, list[float]]) -> list[Figure]:
+def _figures(
+    part: str, found: dict[str, list[Cost]], loads: dict[str, list[float]], whole: list[Figure]
+) -> list[Figure]:
     figures: list[Figure] = []
+    alone = BEFORE not in found  # then each part is held against all of them
     measures: tuple[tuple[str, str, Callable[[Cost], float | None]], ...] = (
         ("CPU", "ms a video", lambda cost: cost.cpu_ms.get(part)),
         ("messages", "kB a video", lambda cost: cost.wire_kb.get(part)),
         ("memory", "MB a session", lambda cost: cost.memory_mb.get(NAMES.get(part, part))),
     )
     for name, unit, of in measures:
-        was: Figure | None = None
+        was = next((one for one in whole if alone and one.name == name), None)
         for who in (BEFORE, PIPELINE):
             values = [value for cost in found.get(who, []) if (value := of(cost)) is not None]
             if values:
