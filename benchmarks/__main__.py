@@ -69,10 +69,16 @@ def command_of(bench: Bench, quick: bool, corpus: str) -> list[str]:
     return [sys.executable, "-m", f"benchmarks.{bench.module}", *arguments(bench, quick, corpus)]
 
 
+def _mortal() -> None:
+    """It does not outlive this process, and hears SIGINT, which what a shell runs in the background ignores."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run(command: list[str], patience_s: float) -> str:
     """What became of it: `ran`, `ran; an aim was missed`, or how it failed."""
-    # a process group of its own, to be ended with all that it has begun; and it does not outlive this one
-    process = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)  # noqa: PLW1509
+    # a process group of its own, to be ended with all that it has begun
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=_mortal)  # noqa: PLW1509
     try:
         code = process.wait(patience_s)
     except BaseException as error:  # Ctrl-C goes to the foreground alone, of which it is no part
