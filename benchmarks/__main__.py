@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
@@ -83,11 +84,11 @@ def run(command: list[str], patience_s: float) -> str:
         code = process.wait(patience_s)
     except BaseException as error:  # Ctrl-C goes to the foreground alone, of which it is no part
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: what it has begun is ended
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(60)
-        except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):  # what has not heard it
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
         return f"failed: not over after {patience_s:.0f} s"
