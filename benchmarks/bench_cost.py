@@ -1,4 +1,4 @@
-"""What a video costs, by service: milliseconds of processor, bytes of messages and of HTTP, and memory a session.
+"""What a video costs, by service: milliseconds of processor, bytes of messages, requests of HTTP, memory a session.
 
 `python -m benchmarks.bench_cost` runs the whole system, browser included, against the stand-in (80 ms for each answer
 with data, 20 ms for the CDN), warms it up, and gives it searches at once, other ones each time. The processor's time is
@@ -27,6 +27,7 @@ import typer
 from benchmarks.bench_pipeline import BEFORE, PIPELINE, checkout
 from benchmarks.bench_tracing import UNLIMITED
 from benchmarks.results import RESULTS, Figure, figure, load, results, save
+from benchmarks.seeds import CorpusOption, seed
 from libs.client.broker import Broker, free_port
 from libs.client.client import Client
 from libs.client.local import LocalOptions, LocalStack
@@ -58,7 +59,7 @@ class System:
         self.monitoring, self.site = monitoring, site
         self.sessions = 0
 
-    async def cost(self, searches: int, pins: int) -> Cost:
+    async def cost(self, searches: int, pins: int, corpus: str) -> Cost:
         """That of so many searches at once."""
         idle_from = self._cpu_s()
         await asyncio.sleep(IDLE_S)
@@ -71,7 +72,7 @@ class System:
             wire_before = await self._wire(client)
             samples: list[dict[str, float]] = []
             watching = asyncio.create_task(self._watch(samples))
-            found = await asyncio.gather(*(self._search(pins) for _ in range(searches)))
+            found = await asyncio.gather(*(self._search(pins, corpus) for _ in range(searches)))
             await end(watching)
             await asyncio.sleep(1)  # raw media are removed
             wire = await self._wire(client)
@@ -85,9 +86,10 @@ class System:
             {kind: n / videos for kind, n in requests.items() if kind not in ("total", "statuses", "stand_in")},
         )
 
-    async def _search(self, pins: int) -> int:
+    async def _search(self, pins: int, corpus: str) -> int:
         self.sessions += 1
-        query = f"cost seed:{self.name.replace(' ', '-')}-{self.sessions} pins:{pins} latency:{LATENCY_MS}"
+        name = seed(corpus, f"{self.name.replace(' ', '-')}-{self.sessions}")
+        query = f"cost seed:{name} pins:{pins} latency:{LATENCY_MS}"
         return len([video async for video in Client(self.stack.ws_url).search(query, limit=5000)])
 
     async def _watch(self, samples: list[dict[str, float]]) -> None:
@@ -145,7 +147,7 @@ async def system(name: str, code: Path | None) -> AsyncIterator[System]:
         yield System(name, stack, broker, f"http://127.0.0.1:{port}", site)
 
 
-async def measure(runs: int, searches: int, pins: int, before: str) -> list[Figure]:
+async def measure(runs: int, searches: int, pins: int, before: str, corpus: str) -> list[Figure]:
     """By turns."""
     found: dict[str, list[Cost]] = {}
     loads: dict[str, list[float]] = {}
@@ -157,27 +159,31 @@ async def measure(runs: int, searches: int, pins: int, before: str) -> list[Figu
         for turn in range(runs + 1):  # the first warms up
             for one in systems if turn % 2 else reversed(systems):
                 busy = load()
-                cost = await one.cost(searches, pins)
+                cost = await one.cost(searches, pins, corpus)
                 if turn:
                     found.setdefault(one.name, []).append(cost)
                     loads.setdefault(one.name, []).append(busy)
                     typer.echo(f"{one.name}: {_told(cost.cpu_ms)} ms, {_told(cost.wire_kb)} kB", err=True)
-    return [each for part in found[PIPELINE][0].cpu_ms for each in _figures(part, found, loads)] + _whole(found)
+    whole, parts = _whole(found), found[PIPELINE][0].cpu_ms
+    return [*whole, *(each for part in parts for each in _figures(part, found, loads, whole)), *_requests(found)]
 
 
 def _told(by_part: dict[str, float]) -> str:
     return ", ".join(f"{part} {value:.2f}" for part, value in by_part.items())
 
 
-def _figures(part: str, found: dict[str, list[Cost]], loads: dict[str, list[float]]) -> list[Figure]:
+def _figures(
+    part: str, found: dict[str, list[Cost]], loads: dict[str, list[float]], whole: list[Figure]
+) -> list[Figure]:
     figures: list[Figure] = []
+    alone = BEFORE not in found  # then each part is held against all of them
     measures: tuple[tuple[str, str, Callable[[Cost], float | None]], ...] = (
         ("CPU", "ms a video", lambda cost: cost.cpu_ms.get(part)),
         ("messages", "kB a video", lambda cost: cost.wire_kb.get(part)),
         ("memory", "MB a session", lambda cost: cost.memory_mb.get(NAMES.get(part, part))),
     )
     for name, unit, of in measures:
-        was: Figure | None = None
+        was = next((one for one in whole if alone and one.name == name), None)
         for who in (BEFORE, PIPELINE):
             values = [value for cost in found.get(who, []) if (value := of(cost)) is not None]
             if values:
@@ -202,17 +208,32 @@ def _whole(found: dict[str, list[Cost]]) -> list[Figure]:
     return figures
 
 
+def _requests(found: dict[str, list[Cost]]) -> list[Figure]:
+    """Of HTTP, by kind: those to the site, and those to its CDN (mp4, m3u8)."""
+    figures: list[Figure] = []
+    for kind in dict.fromkeys(kind for costs in found.values() for cost in costs for kind in cost.requests):
+        was: Figure | None = None
+        for who in (BEFORE, PIPELINE):
+            values = [cost.requests.get(kind, 0.0) for cost in found.get(who, [])]
+            if values:
+                row = f"requests: {kind}" + (", before" if who == BEFORE else "")
+                was = figure(row, "HTTP", "requests a video", values, against=was)
+                figures.append(was)
+    return figures
+
+
 def main(
     runs: Annotated[int, typer.Option(help="how often")] = 5,
     searches: Annotated[int, typer.Option(help="at once")] = 5,
     pins: Annotated[int, typer.Option(help="of each search; about half of them are new videos")] = 400,
     before: Annotated[str, typer.Option(help="a revision to measure too")] = "",
     quick: Annotated[bool, typer.Option(help="a first look; nothing is kept")] = False,
+    corpus: CorpusOption = "",
 ) -> None:
     """Prints each run, keeps the figures."""
     if quick:
         runs, searches, pins = 2, 3, 200
-    figures = asyncio.run(measure(runs, searches, pins, before))
+    figures = asyncio.run(measure(runs, searches, pins, before, corpus))
     for one in figures:
         ratio = "" if one.ratio is None else f", {one.ratio:.2f} of {one.against}"
         typer.echo(f"{one.of}: {one.name} {one.median} {one.unit}{ratio}")

@@ -17,7 +17,6 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -26,6 +25,8 @@ import psutil
 import typer
 
 from benchmarks.bench_capacity import CDN_LATENCY_MS, SAMPLE_S, Searching, has_first
+from benchmarks.results import RESULTS
+from benchmarks.seeds import CorpusOption
 from libs.client.local import LocalOptions, LocalStack
 from libs.common.tasks import end
 from services.crawler.footprint import footprint_mb, tree_of
@@ -52,7 +53,7 @@ def processor_s(pid: int) -> float:
     return spent
 
 
-async def measure(pace: str, sessions: int, seconds: float) -> dict[str, Any]:
+async def measure(pace: str, sessions: int, seconds: float, corpus: str) -> dict[str, Any]:
     """Runs it at one pace and returns the figures by service."""
     memory: dict[str, list[float]] = defaultdict(list)
     with running_site(cdn_latency_ms=CDN_LATENCY_MS) as site:
@@ -63,7 +64,7 @@ async def measure(pace: str, sessions: int, seconds: float) -> dict[str, Any]:
         )
         async with LocalStack(options) as stack:
             of = processes(stack)
-            searches = [Searching(stack.ws_url, number) for number in range(sessions)]
+            searches = [Searching(stack.ws_url, number, corpus) for number in range(sessions)]
             await has_first(searches)
             before, since = {name: processor_s(pid) for name, pid in of.items()}, time.monotonic()
             while time.monotonic() < since + seconds:
@@ -90,21 +91,23 @@ async def measure(pace: str, sessions: int, seconds: float) -> dict[str, Any]:
 def main(
     sessions: Annotated[int, typer.Option(help="searches at once")] = 50,
     seconds: Annotated[float, typer.Option(help="how long each pace is measured")] = 60.0,
-    out: Annotated[Path, typer.Option(help="folder of results")] = Path("benchmarks/results"),
+    quick: Annotated[bool, typer.Option(help="a first look; nothing is kept")] = False,
+    corpus: CorpusOption = "",
 ) -> None:
     """Measure, print and keep."""
+    sessions, seconds = (5, 10.0) if quick else (sessions, seconds)
     figures = {
         "sessions": sessions,
         "seconds": seconds,
-        **{name: asyncio.run(measure(pace, sessions, seconds)) for name, pace in PACES.items()},
+        **{name: asyncio.run(measure(pace, sessions, seconds, corpus)) for name, pace in PACES.items()},
         "machine": {"processors": len(os.sched_getaffinity(0)), "python": platform.python_version()},
         "load_after": os.getloadavg()[0],
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     text = json.dumps(figures, indent=2)
     sys.stdout.write(text + "\n")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "footprint.json").write_text(text + "\n")
+    if not quick:
+        (RESULTS / "footprint.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

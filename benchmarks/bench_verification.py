@@ -1,6 +1,6 @@
 """Does verification keep pace with 50 sessions?
 
-    python -m benchmarks.bench_verification [--seconds 20] [--rate 42] [--latencies 20,80] [--scenarios …] [--save NAME]
+    python -m benchmarks.bench_verification [--seconds 20] [--rate 42] [--latencies 20,80] [--scenarios …]
 
 Raw media of 50 searches of the stand-in come as crawls that find 50 new videos a minute each would emit them: 42 new
 videos a second and their re-pins, evenly, whether or not those before are done. The resolver runs as the service runs
@@ -14,25 +14,26 @@ The baseline of a run is one bare HEAD a video by the same HTTP library and clie
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import logging
 import os
-import platform
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
+from functools import partial
 from statistics import quantiles
-from typing import Any
+from typing import Annotated, Any
 
 import httpx2
 import structlog
-import uvloop
+import typer
 
 from benchmarks.corpus import moved, of_sessions
+from benchmarks.results import Figure, figure, load, results, save, table
+from benchmarks.seeds import CorpusOption
+from libs.common.loop import run_main
 from libs.common.messages import RawMedia
 from services.transformer import egress
 from services.transformer.resolver import Resolver
@@ -40,7 +41,6 @@ from services.transformer.settings import TransformerSettings
 from tests.fake_pinterest.running import RunningSite, running_site
 
 SESSIONS = 50
-RESULTS = Path(__file__).parent / "results"
 FAULTS = {"slow": "fault:cdn_slow", "down": "fault:cdn_down times:always"}
 Work = Callable[[RawMedia], Awaitable[str]]
 
@@ -165,11 +165,11 @@ def first_of_each(items: list[RawMedia]) -> list[int]:
     return list(places.values())
 
 
-async def scenario(name: str, latency_ms: int, seconds: float, rate: float) -> dict[str, Any]:
-    distinct = int(seconds * rate)
+async def scenario(name: str, latency_ms: int, seconds: float, rate: float, corpus: str) -> dict[str, Any]:
+    distinct, seeded = int(seconds * rate), f"seed:{corpus}" if corpus else ""
     with running_site(latency_ms=latency_ms, cdn_latency_ms=latency_ms) as site:
         hosts: tuple[str, ...] = (site.origin.removeprefix("http://"),)
-        items = await of_sessions(site.origin, SESSIONS, distinct, FAULTS.get(name, ""))
+        items = await of_sessions(site.origin, SESSIONS, distinct, f"{FAULTS.get(name, '')} {seeded}")
         arrivals = len(items) / distinct * rate
         found: dict[str, Any] = {"items": len(items), "videos": distinct, "arrivals_a_s": round(arrivals, 1)}
         found["load_before"] = round(os.getloadavg()[0], 1)  # who else uses this machine; 0 is best
@@ -203,31 +203,79 @@ async def scenario(name: str, latency_ms: int, seconds: float, rate: float) -> d
     return found
 
 
-async def main(arguments: argparse.Namespace) -> None:
-    result: dict[str, Any] = {
-        "what": f"{SESSIONS} sessions, {arguments.rate:g} new videos a second for {arguments.seconds:g} s",
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
-    }
-    for name in arguments.scenarios.split(","):
-        for latency_ms in map(int, arguments.latencies.split(",")):
-            found = await scenario(name, latency_ms, arguments.seconds, arguments.rate)
+async def measure(seconds: float, rate: float, latencies: str, scenarios: str, corpus: str) -> dict[str, Any]:
+    """All scenarios at all latencies; prints each as it is done."""
+    result: dict[str, Any] = {}
+    for name in scenarios.split(","):
+        for latency_ms in map(int, latencies.split(",")):
+            found = await scenario(name, latency_ms, seconds, rate, corpus)
             result[f"{name} at {latency_ms} ms"] = found
-            print(json.dumps({f"{name} at {latency_ms} ms": found}), flush=True)
-    if arguments.save:
-        (RESULTS / f"verification-{arguments.save}.json").write_text(json.dumps(result, indent=2) + "\n")
+            typer.echo(json.dumps({f"{name} at {latency_ms} ms": found}), err=True)
+    return result
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--rate", type=float, default=42, help="new videos a second")
-    parser.add_argument("--latencies", default="20,80", help="of the CDN and the site, in ms")
-    parser.add_argument("--scenarios", default="steady,top,slow,down,dead_host")
-    parser.add_argument("--save", help="write benchmarks/results/verification-SAVE.json")
-    return parser.parse_args()
+def figures_of(told: list[dict[str, Any]], loads: list[float]) -> list[Figure]:
+    """A row a scenario; `steady` beside a bare HEAD, a healthy host beside itself alone, in the same runs."""
+    found: list[Figure] = []
+
+    def add(of: str, name: str, unit: str, key: Callable[[dict[str, Any]], float | None], against: str = "") -> None:
+        runs = [value for one in told if (value := key(one)) is not None]
+        base = next((one for one in found if (one.of, one.name) == (against, name)), None)
+        if runs:
+            found.append(figure(of, name, unit, runs, loads=loads, against=base))
+
+    for row in told[0]:
+        for name in ("p50", "p99"):
+            beside = (("baseline_bare_head", "one bare HEAD"), ("baseline_healthy_host_alone_ms", "healthy host alone"))
+            against = ""
+            for key, label in beside:
+                if key in told[0][row]:
+                    against = f"{row}: {label}"
+                    add(against, name, "ms", partial(_quantile, row, key, name))
+            own = "" if "healthy" in against else against
+            add(row, name, "ms", partial(_quantile, row, "ms", name), own)
+            healthy = against if "healthy" in against else ""
+            add(f"{row}: healthy host", name, "ms", partial(_quantile, row, "healthy_host_ms", name), healthy)
+            add(f"{row}: dead host", name, "ms", partial(_quantile, row, "dead_host_ms", name))
+        for name, unit, key in (
+            ("CPU", "ms an item", "cpu_ms_an_item"),
+            ("as fast as it goes", "items/s", "top_items_a_s"),
+            ("requests", "a video", "requests_a_video"),
+        ):
+            add(row, name, unit, lambda one, row=row, key=key: one[row].get(key))  # type: ignore[misc]
+    return found
+
+
+def _quantile(row: str, key: str, name: str, told: dict[str, Any]) -> float | None:
+    found: dict[str, Any] = told[row].get(key, {})
+    value: float | None = found.get("ms", found).get(name)
+    return value
+
+
+def main(
+    seconds: Annotated[float, typer.Option(help="for how long videos come")] = 20.0,
+    rate: Annotated[float, typer.Option(help="new videos a second")] = 42.0,
+    latencies: Annotated[str, typer.Option(help="of the CDN and the site, in ms")] = "20,80",
+    scenarios: Annotated[str, typer.Option(help="which of those above")] = "steady,top,slow,down,dead_host",
+    runs: Annotated[int, typer.Option(help="of all of them")] = 5,
+    quick: Annotated[bool, typer.Option(help="a first look; nothing is kept")] = False,
+    corpus: CorpusOption = "",
+) -> None:
+    """Measure, print and keep."""
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    if quick:
+        seconds, latencies, scenarios, runs = 5.0, "20", "steady,dead_host", 1
+    told, loads = [], []
+    for _ in range(runs):
+        loads.append(load())
+        told.append(run_main(measure(seconds, rate, latencies, scenarios, corpus)))
+    command = " ".join(["python -m benchmarks.bench_verification", *sys.argv[1:]])
+    found = results("verification", command, figures_of(told, loads), packages=["httpx2"], detail={"runs": told})
+    sys.stdout.write(table(found))
+    if not quick:
+        save(found)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    uvloop.run(main(parse()))
+    typer.run(main)

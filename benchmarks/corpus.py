@@ -26,11 +26,11 @@ async def of_session(client: httpx2.AsyncClient, origin: str, query: str, sessio
     return [item for item in extract(results, session=session, site=origin).media if item.variants]
 
 
-async def of_sessions(origin: str, sessions: int, distinct: int, fault: str = "") -> list[RawMedia]:
+async def of_sessions(origin: str, sessions: int, distinct: int, words: str = "") -> list[RawMedia]:
     """Items of `sessions` searches in turn, until `distinct` videos are among them; re-pins come between."""
     async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
         feeds = [
-            await of_session(client, origin, f"bench {n} pins:250 {fault}".strip(), f"{n:032x}")
+            await of_session(client, origin, f"bench {n} pins:250 {words}".strip(), f"{n:032x}")
             for n in range(sessions)
         ]
     found: list[RawMedia] = []

@@ -7,8 +7,9 @@
     save(results("relay", "scripts/bench --only relay", figures, packages=["nats-py"]))
 
 A benchmark is a module `bench_NAME.py` and a line of BENCHES in `__main__.py`, with an option `--quick`: a minute or
-two, little of everything, nothing kept. The table's rows are what was measured (`of`), its columns what of it (`name`,
-`unit`). It stands in README.md between `<!-- table: NAME -->` and `<!-- end -->`; `write_tables` makes all anew.
+two, little of everything, nothing kept; and `--corpus` where it has pins (`seeds.py`). The table's rows are what was
+measured (`of`), its columns what of it (`name`, `unit`). It stands in README.md between `<!-- table: NAME -->` and
+`<!-- end -->`; `write_tables` makes all anew.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import psutil
@@ -30,6 +31,7 @@ import psutil
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 README = HERE / "README.md"
+AIM_MISSED = 3  # exit code of a benchmark that ran to its end
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -99,6 +101,33 @@ def figure(
         against=against.of if against is not None else "",
         ratio=None if ratio is None else _short(ratio),
     )
+
+
+class Cell(NamedTuple):
+    """One cell of a table of several runs: `path` is where its number is in what each run has told, `a.b.c`."""
+
+    of: str
+    name: str
+    unit: str
+    path: str
+    against: str = ""
+
+
+def gathered(told: Sequence[Mapping[str, Any]], cells: Iterable[Cell], loads: Sequence[float]) -> list[Figure]:
+    """The figures of runs that each told the same; a cell that others are held against comes before them."""
+    found: dict[tuple[str, str], Figure] = {}
+    for cell in cells:
+        against = found[cell.against, cell.name] if cell.against else None
+        runs = [_at(one, cell.path) for one in told]
+        found[cell.of, cell.name] = figure(cell.of, cell.name, cell.unit, runs, loads=loads, against=against)
+    return list(found.values())
+
+
+def _at(told: Mapping[str, Any], path: str) -> float:
+    value: Any = told
+    for name in path.split("."):
+        value = value[name]
+    return float(value)
 
 
 def said(of: str, name: str, words: str) -> Figure:

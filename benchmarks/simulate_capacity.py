@@ -30,11 +30,12 @@ PRICES = Path(__file__).with_name("prices.json")
 PAGE = DOCS / "capacity.md"
 COMMAND = "python -m benchmarks.simulate_capacity --save"
 KEPT, CHECKED = "capacity-plan", "capacity-check"
+MANY_PACE = 400.0  # requests a second, to which a site would have to agree
 P99_MS = 1_000.0  # from a video's emission to its frame
 QUESTIONS = {
     "10,000 an hour": Asked(sessions_an_hour=10_000),
-    "1,000,000 an hour, kept an hour": Asked(sessions_an_hour=1_000_000, kept_h=1.0),
-    "1,000,000 an hour, kept a day": Asked(sessions_an_hour=1_000_000),
+    "1,000,000 an hour, kept an hour": Asked(sessions_an_hour=1_000_000, kept_h=1.0, pace=MANY_PACE),
+    "1,000,000 an hour, kept a day": Asked(sessions_an_hour=1_000_000, pace=MANY_PACE),
 }
 
 
@@ -94,6 +95,20 @@ def check(measured: Costs) -> list[Figure]:
     return found
 
 
+def processors(measured: Costs) -> dict[str, dict[str, tuple[float, float]]]:
+    """Milliseconds of processor an item, by load and service: measured, and in the simulation."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for name, what, x, load in loads():
+        if what == "throughput":
+            seen, simulated = evidence(curve(name), x), predict(measured, load).processor_ms
+            found[f"{name} at {x}"] = {
+                service: (seen[f"cpu ms {service}"], round(spent, 4))
+                for service, spent in simulated.items()
+                if spent and f"cpu ms {service}" in seen
+            }
+    return found
+
+
 def errors(checked: list[Figure]) -> dict[str, float]:
     """By how much each prediction is off, as a share of what was measured."""
     return {f"{one.of}, {one.name}": abs(one.ratio - 1) for one in checked if one.ratio is not None}
@@ -109,7 +124,9 @@ def report(prices: dict[str, Any]) -> tuple[Results, Results]:
     said = {"median": round(median(off.values()), 3), "most": round(max(off.values()), 3)}
     return (
         results(KEPT, COMMAND, planned(answers), packages=["simpy"], detail=msgspec.to_builtins(detail)),
-        results(CHECKED, COMMAND, checked, packages=["simpy"], detail={"error": said}),
+        results(
+            CHECKED, COMMAND, checked, packages=["simpy"], detail={"error": said, "processor": processors(measured)}
+        ),
     )
 
 
@@ -131,6 +148,7 @@ def makers() -> dict[str, Callable[[], str]]:
         "answers": lambda: answers_table(found.detail["answers"]),
         "dollars": lambda: dollars_table(found.detail["answers"]),
         "check": lambda: check_table(checked),
+        "processor": lambda: processor_table(checked.detail["processor"]),
         "costs": lambda: costs_table(found.detail["costs"]),
         "prices": lambda: prices_table(found.detail["prices"]),
     }
@@ -161,6 +179,8 @@ def answers_table(answers: dict[str, Any]) -> str:
             "emission to frame, p50 and p99, ms",
             [f"{one['p50_ms']:,.0f}, {one['p99_ms']:,.0f}" for one in flows.values()],
         ),
+        ("requests a second that the site bears", [f"{one['asked']['pace']:,.0f}" for one in plans.values()]),
+        ("wait for a turn at the site, mean, ms", [f"{one['turn_ms']:,.0f}" for one in flows.values()]),
         (
             "request to first frame, p50 and p99, ms",
             [f"{one['first_p50_ms']:,.0f}, {one['first_p99_ms']:,.0f}" for one in flows.values()],
@@ -198,6 +218,17 @@ def check_table(checked: Results) -> str:
     return f"{text}\nOff by {error['median']:.0%} in the median, {error['most']:.0%} at most.\n"
 
 
+def processor_table(found: dict[str, dict[str, tuple[float, float]]]) -> str:
+    """A row a load, a column a service: measured, simulated, and how much of what was measured that is."""
+    services = list(dict.fromkeys(service for one in found.values() for service in one))
+    rows = []
+    for name, one in found.items():
+        sums = {**one, "all": (sum(was for was, _ in one.values()), sum(now for _, now in one.values()))}
+        cells = [sums.get(service) for service in (*services, "all")]
+        rows.append((name, ["" if cell is None else f"{cell[0]:.2f}, x{cell[1] / cell[0]:.2f}" for cell in cells]))
+    return _table([*services, "all"], rows)
+
+
 def costs_table(found: dict[str, float]) -> str:
     """Each by its name in `costs.py`."""
     return _table(["measured"], [(f"`{name}`", [f"{value:,.4g}"]) for name, value in found.items()])
@@ -221,10 +252,13 @@ def _table(columns: list[str], rows: list[tuple[str, list[str]]]) -> str:
 def main(
     sessions_an_hour: Annotated[float | None, typer.Option(help="instead of the two questions")] = None,
     videos: Annotated[float, typer.Option(help="of each session")] = 20.0,
+    pace: Annotated[float, typer.Option(help="requests a second that the site bears, of all cells together")] = 3.0,
     kept_h: Annotated[float, typer.Option(help="how long session logs are kept (RESULTS_MAX_AGE_S)")] = 24.0,
     prices: Annotated[Path, typer.Option(help="a file like prices.json")] = PRICES,
     node_hour: Annotated[float | None, typer.Option(help="dollars an hour for a node of 2 vCPU and 8 GiB")] = None,
-    check_only: Annotated[bool, typer.Option("--check", help="only see by how much the simulation errs")] = False,
+    check_only: Annotated[
+        bool, typer.Option("--check", "--quick", help="only see by how much the simulation errs")
+    ] = False,
     keep: Annotated[bool, typer.Option("--save", help="keep both, and make the tables of docs/capacity.md")] = False,
 ) -> None:
     """Simulate and say."""
@@ -232,7 +266,7 @@ def main(
     if node_hour is not None:
         given["node_hour"] |= {"dollars": node_hour, "at": "now", "from": "--node-hour"}
     if sessions_an_hour is not None:
-        asked = Asked(sessions_an_hour=sessions_an_hour, videos=videos, kept_h=kept_h)
+        asked = Asked(sessions_an_hour=sessions_an_hour, videos=videos, kept_h=kept_h, pace=pace)
         one = msgspec.to_builtins({f"{sessions_an_hour:,.0f} an hour": answer(costs(), asked, given)})
         sys.stdout.write(answers_table(one) + "\n" + dollars_table(one))
         return
@@ -240,7 +274,7 @@ def main(
     sys.stdout.write(check_table(checked))
     if not check_only:
         sys.stdout.write("\n" + answers_table(found.detail["answers"]) + "\n" + dollars_table(found.detail["answers"]))
-    if keep:
+    if keep and not check_only:
         save(found)
         save(checked)
         PAGE.write_text(made(PAGE.read_text(), makers()))

@@ -12,6 +12,7 @@ import typer
 from benchmarks.peers.contenders import Task
 from benchmarks.peers.finding import Finding
 from benchmarks.peers.verify import verified
+from benchmarks.seeds import seed
 from tests.fake_pinterest import RunningSite, expected_results
 from tests.fake_pinterest.expected import Expected, expected_of
 from tests.fake_pinterest.feeds import board_feed
@@ -34,15 +35,15 @@ class Corpus(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, task=msgspec.structs.replace(self.task, first_only=True))
 
 
-def search_corpus(number: int, pins: int) -> Corpus:
+def search_corpus(number: int, pins: int, corpus: str = "") -> Corpus:
     """`scope:videos` has the site answer those with videos that can only ask for pins."""
-    query = f"ceramic glaze scope:videos pins:{pins} seed:peers-{number}"
+    query = f"ceramic glaze scope:videos pins:{pins} seed:{seed(corpus, f'peers-{number}')}"
     return Corpus(Task(query=query), _there(expected_results(query)))
 
 
-def board_corpus(number: int, pins: int, end: str) -> Corpus:
+def board_corpus(number: int, pins: int, end: str, corpus: str = "") -> Corpus:
     """`end`: `none` as yt-dlp, or `dash` as pinterest-dl alone knows the end of a list: as many pins, and others."""
-    slug = f"glazes--pins-{pins}--seed-peers{number}--end-{end}"
+    slug = f"glazes--pins-{pins}--seed-{seed(corpus, f'peers{number}')}--end-{end}"
     feed = board_feed("mia", slug)
     assert feed is not None
     return Corpus(Task(url=f"https://www.pinterest.com/mia/{slug}/"), _there(expected_of(feed)))

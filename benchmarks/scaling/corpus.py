@@ -27,8 +27,9 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """How many items, and how often where there are few."""
 
     items: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
-    runs: int = 3
+    runs: int = 5
     sliced_from: int = 10_000  # so many are measured once, in ten parts
+    corpus: str = ""
 
 
 QUICK = Sizes(items=(100, 1_000), runs=1)
@@ -43,7 +44,7 @@ async def corpus(sizes: Sizes) -> Curve:
             clients = [Searches(stack.ports[0])]
             for items in sizes.items:
                 pins = min(items, MOST_PINS)
-                queries = [f"corpus pins:{pins}"] * (items // pins)
+                queries = [f"corpus {sizes.corpus} pins:{pins}"] * (items // pins)
                 if items == pins:
                     await search(stack, clients, queries, LIMIT, None)  # remembered from now on
                 point = Point(x=items, label=f"{items:,} items")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from statistics import mean
 
 import msgspec
 import simpy
@@ -13,9 +14,10 @@ from benchmarks.scaling.model import MS, SLOTS, Process, Step
 from benchmarks.scaling.plan import CONTEXTS_PER_S, CRAWLER_CORES, SERVERS, Plan
 
 BATCH = 5  # items that go together, so that a million sessions are simulated within seconds
-SECONDS, WARM_UP_S = 40.0, 8.0
+SECONDS, WARM_UP = 600.0, 0.2  # of which not counted: where the pace is nearly all used, queues grow for minutes
+BURST = 4  # requests to the site that may go at once after a pause
 CDN_MS, SITE_MS = 20.0, 80.0
-MOST_ITEMS = 25_000  # simulated: of a large cell a shorter time
+MOST_ITEMS = 25_000  # simulated: of a cell with many a shorter time
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +27,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float
     first_p50_ms: float
     first_p99_ms: float
+    turn_ms: float  # that a request to the site waits for its turn, the mean
     sessions: int
 
 
@@ -45,17 +48,21 @@ class Cell:
         self.broker = self._some(1, SERVERS * plan.server_vcpu)[0]
         self.slots = [simpy.Resource(self.world, SLOTS) for _ in self.crawlers]
         self.contexts = min(1.0, CONTEXTS_PER_S * plan.pods["crawler"] / self.a_second)  # that are made, a session
+        self.interval_s = plan.cells / plan.asked.pace
+        self._full_at = 0.0  # when the allowance of requests to the site is whole again
+        self.seconds = min(SECONDS, MOST_ITEMS / (self.a_second * self.items))
+        self.warm_up_s = WARM_UP * self.seconds
         self.latencies: list[float] = []
         self.firsts: list[float] = []
+        self.turns: list[float] = []
 
     def _some(self, count: int, cores: int = 1) -> list[Process]:
         return [Process(self.world, simpy.Resource(self.world, cores), cores) for _ in range(count)]
 
     def run(self) -> Flow:
-        """For a while, the first seconds not counted."""
-        seconds = min(SECONDS, WARM_UP_S + MOST_ITEMS / (self.a_second * self.items))
+        """For a while, the first of it not counted."""
         self.world.process(self._arrivals())
-        self.world.run(until=seconds)
+        self.world.run(until=self.seconds)
         p50, p99 = percentiles(self.latencies)
         first, first_p99 = percentiles(self.firsts)
         return Flow(
@@ -63,6 +70,7 @@ class Cell:
             p99_ms=round(p99, 1),
             first_p50_ms=round(first, 1),
             first_p99_ms=round(first_p99, 1),
+            turn_ms=round(1000 * mean(self.turns), 1),
             sessions=len(self.firsts),
         )
 
@@ -82,16 +90,27 @@ class Cell:
             yield from self.crawlers[number].work(costs.crawl_session)
             if self.random.random() < self.contexts:  # one is made in the place of the one that was warm
                 self.world.process(self.crawlers[number].work(costs.crawl_context))
-            yield self.world.timeout(SITE_MS * MS)
+            for _ in range(self.plan.asked.pages):
+                yield from self._turn()
+                yield self.world.timeout(SITE_MS * MS)
             batches = []
             for done in range(0, self.items, BATCH):
                 size = min(BATCH, self.items - done)
                 yield from self.crawlers[number].work(costs.crawl_item * size)
                 batches.append(self.world.process(self._batch(size, gateway, first)))
             yield first
-            if asked_at >= WARM_UP_S:
+            if asked_at >= self.warm_up_s:
                 self.firsts.append(self.world.now - asked_at)
             yield self.world.all_of(batches)
+
+    def _turn(self) -> Step:
+        """As `libs/common/pace.py` gives them."""
+        now = self.world.now
+        wait_s = max(now, self._full_at - (BURST - 1) * self.interval_s) - now
+        self._full_at = max(self._full_at, now) + self.interval_s
+        if now >= self.warm_up_s:
+            self.turns.append(wait_s)
+        yield self.world.timeout(wait_s)
 
     def _batch(self, size: int, gateway: Process, first: simpy.Event) -> Step:
         costs, emitted_at = self.costs, self.world.now
@@ -107,7 +126,7 @@ class Cell:
         yield from gateway.work(videos * costs.frame * self.slowed)
         if not first.triggered:
             first.succeed()
-        if emitted_at >= WARM_UP_S:
+        if emitted_at >= self.warm_up_s:
             self.latencies.append(self.world.now - emitted_at)
 
 

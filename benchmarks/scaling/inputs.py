@@ -9,6 +9,7 @@ import msgspec
 from benchmarks.corpus import of_sessions
 from benchmarks.feeder import video
 from benchmarks.scaling.stage import Given
+from benchmarks.seeds import seed
 from libs.common import subjects
 from libs.common.messages import DirectMedia, RequestRecord, SearchRequest, encode
 from libs.common.session_log import SessionLog
@@ -29,25 +30,29 @@ async def record_requests(log: SessionLog, requests: list[SearchRequest]) -> Non
         await log.create(request.session, subjects.REQUEST, RequestRecord(request=request))
 
 
-def searches(turn: int, count: int, words: str = "") -> tuple[list[SearchRequest], list[Given]]:
+def searches(turn: int, count: int, words: str, corpus: str) -> tuple[list[SearchRequest], list[Given]]:
     """New searches, each of a topic of its own."""
     requests = [
-        request_of(f"{turn:08x}{n:024x}", f"scaling seed:{turn}-{n} pins:{SEARCH_PINS} {words}".strip(), SEARCH_LIMIT)
+        request_of(
+            f"{turn:08x}{n:024x}",
+            f"scaling seed:{seed(corpus, f'{turn}-{n}')} pins:{SEARCH_PINS} {words}".strip(),
+            SEARCH_LIMIT,
+        )
         for n in range(count)
     ]
     given = [Given(subjects.search(one.session), encode(one), (one.session, "first")) for one in requests]
     return requests, given
 
 
-async def raw_media(origin: str, turn: int, distinct: int) -> list[Given]:
+async def raw_media(origin: str, turn: int, distinct: int, corpus: str) -> list[Given]:
     """Items of ten searches with so many videos that nobody has asked about, and their re-pins."""
-    found = await of_sessions(origin, 10, distinct, f"seed:{turn}")
+    found = await of_sessions(origin, 10, distinct, f"seed:{seed(corpus, turn)}")
     return [Given(subjects.raw(one.session, one.item), encode(one), (one.session, one.item)) for one in found]
 
 
-async def known_media(origin: str, turn: int, distinct: int) -> list[Given]:
+async def known_media(origin: str, turn: int, distinct: int, corpus: str) -> list[Given]:
     """Always the same videos, in sessions that are new."""
-    found = await of_sessions(origin, 10, distinct, "seed:known")
+    found = await of_sessions(origin, 10, distinct, f"seed:{seed(corpus, 'known')}")
     fresh = [msgspec.structs.replace(one, session=f"{turn:08x}{one.session[8:]}") for one in found]
     return [Given(subjects.raw(one.session, one.item), encode(one), (one.session, one.item)) for one in fresh]
 

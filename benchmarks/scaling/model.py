@@ -48,6 +48,7 @@ class Predicted(msgspec.Struct, frozen=True):
     throughput: float  # items a second
     first_s: float  # to a search's first frame, the median
     latency_s: float  # from emission to frame, the median
+    processor_ms: dict[str, float]  # an item, by service
 
 
 class Process:
@@ -56,6 +57,7 @@ class Process:
     def __init__(self, world: simpy.Environment, cores: simpy.Resource, threads: int = 1, slower: float = 1.0) -> None:
         self._world, self._cores, self._slower = world, cores, slower
         self._lock = simpy.Resource(world, threads)
+        self.spent_ms = 0.0
 
     def work(self, ms: float) -> Step:
         """So much."""
@@ -63,6 +65,7 @@ class Process:
             yield turn
             with self._cores.request() as core:
                 yield core
+                self.spent_ms += ms
                 yield self._world.timeout(ms * MS * self._slower)
 
     @property
@@ -99,7 +102,16 @@ class Machine:
         """To the last frame."""
         searches = [self.world.process(self._search(n)) for n in range(self.load.searches)]
         self.world.run(until=self.world.all_of(searches))
-        return Predicted(self.outcomes / self.world.now, median(self._first.values()), median(self.latencies))
+        return Predicted(
+            self.outcomes / self.world.now,
+            median(self._first.values()),
+            median(self.latencies),
+            {name: sum(one.spent_ms for one in some) / self.outcomes for name, some in self._processes().items()},
+        )
+
+    def _processes(self) -> dict[str, list[Process]]:
+        named = {"crawler": self.crawlers, "transformer": self.transformers, "dedup": self.dedups}
+        return {**named, "gateway": self.gateways, "nats": [self.broker], "site": [self.site], "load": [self.client]}
 
     def _search(self, number: int) -> Step:
         load, costs, replica = self.load, self.costs, number % self.load.replicas

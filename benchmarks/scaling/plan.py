@@ -39,7 +39,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     sessions_an_hour: float
     videos: float = 20.0  # of each session
-    pages: float = 1.0  # requests to the site's feed for each session
+    pages: int = 1  # requests to the site's feed for each session
+    pace: float = 3.0  # that the site bears, requests a second of all cells together (REQUESTS_PER_SECOND)
     crawl_s: float = 5.0  # for which a search has its crawler
     open_s: float = 30.0  # for which it has a socket
     kept_h: float = 24.0  # session logs: RESULTS_MAX_AGE_S
@@ -86,7 +87,7 @@ def plan(costs: Costs, asked: Asked, prices: dict[str, Any], cells: int | None =
 def _of(costs: Costs, asked: Asked, prices: dict[str, Any], cells: int) -> Plan | None:
     each = asked.sessions_an_hour / 3600 / cells
     items = each * asked.videos * costs.items_per_video
-    if each * asked.pages > MOST_PACE:
+    if each * asked.pages > min(MOST_PACE, asked.pace / cells):
         return None
     cell = _Cell(each, items, items + each * RECORDS, each * asked.videos)
     pods, busy, limits = _pods(costs, asked, cell)

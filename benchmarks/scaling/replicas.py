@@ -44,7 +44,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """How much is measured."""
 
     replicas: tuple[int, ...] = REPLICAS
-    runs: int = 3
+    runs: int = 5
     verified: int = 500  # distinct videos of a surge at the CDN
     direct: int = 5_000
     searches: int = 20
@@ -52,6 +52,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     frames: int = 6_000
     seconds: float = 3.0  # at leisure
     whole: int = 24  # searches of 100 videos
+    corpus: str = ""
 
 
 QUICK = Sizes(
@@ -93,17 +94,19 @@ async def transformer(sizes: Sizes, cdn_ms: int, name: str, *, known: bool = Fal
             point = _point(replicas)
             async with system(site, transformers=replicas, environ=PACE) as stack:
                 for _ in range(6 if known and replicas > 1 else known):  # until they know them
-                    given = await media(site.origin, next(_turns), sizes.verified)
+                    given = await media(site.origin, next(_turns), sizes.verified, sizes.corpus)
                     await _surge(_point(0), stack, TRANSFORMER, given, len(given))
                     await stack.purge(subjects.RAW, subjects.DIRECT)
                 for _ in range(sizes.runs):
-                    given = await media(site.origin, next(_turns), sizes.verified)
+                    given = await media(site.origin, next(_turns), sizes.verified, sizes.corpus)
                     await requests_seen(site)
                     await _surge(point, stack, TRANSFORMER, given, len(given))
                     point.saw(requests=sum((await requests_seen(site)).values()) / len(given))
                     await stack.purge(subjects.RAW, subjects.DIRECT)
-                given = await media(site.origin, next(_turns), min(sizes.verified, int(per_s * sizes.seconds * 0.8)))
-                await _paced(point, stack, TRANSFORMER, given[: int(per_s * sizes.seconds)], per_s)
+                distinct = min(sizes.verified, int(per_s * sizes.seconds * 0.8))
+                for _ in range(sizes.runs):
+                    given = await media(site.origin, next(_turns), distinct, sizes.corpus)
+                    await _paced(point, stack, TRANSFORMER, given[: int(per_s * sizes.seconds)], per_s)
             points.append(point)
     what = "their videos are remembered" if known else f"the CDN answers after {cdn_ms} ms"
     settings = {**PACE, "cdn_ms": cdn_ms, "paced_per_s": per_s}
@@ -125,9 +128,10 @@ async def dedup(sizes: Sizes, per_s: float = 300.0) -> Curve:
                     await record_requests(log, requests)
                     await _surge(point, stack, DEDUP, given, len(given))
                     await stack.emptied(subjects.DIRECT)
-                requests, given = direct_media(next(_turns), int(per_s * sizes.seconds))
-                await record_requests(log, requests)
-                await _paced(point, stack, DEDUP, given, per_s)
+                for _ in range(sizes.runs):
+                    requests, given = direct_media(next(_turns), int(per_s * sizes.seconds))
+                    await record_requests(log, requests)
+                    await _paced(point, stack, DEDUP, given, per_s)
             points.append(point)
     title = "Dedup: items given their outcome"
     return Curve(name="dedup", title=title, grows="replicas", points=points, settings={"paced_per_s": per_s})
@@ -145,16 +149,17 @@ async def crawler(sizes: Sizes, *, browser: bool) -> Curve:
             async with system(site, environ=PACE, **kind) as stack:
                 log = SessionLog(stack.bus)
                 for n in range(sizes.runs + browser):  # a browser's first pages are not as its later ones
-                    requests, given = searches(next(_turns), count, words)
+                    requests, given = searches(next(_turns), count, words, sizes.corpus)
                     await record_requests(log, requests)
                     into = point if n >= browser else _point(replicas)
                     await _surge(into, stack, CRAWLER, given, count * SEARCH_LIMIT)
                     await _cancelled(stack, log, given)
-                requests, given = searches(next(_turns), max(2, int(per_s * sizes.seconds)), words)
-                await record_requests(log, requests)
                 first = CRAWLER._replace(key=first_of_search)
-                await _paced(point, stack, first, given, per_s)
-                await _cancelled(stack, log, given)
+                for _ in range(sizes.runs):
+                    requests, given = searches(next(_turns), max(2, int(per_s * sizes.seconds)), words, sizes.corpus)
+                    await record_requests(log, requests)
+                    await _paced(point, stack, first, given, per_s)
+                    await _cancelled(stack, log, given)
             points.append(point)
     what = f"a browser reads a site that answers after {SITE_MS} ms" if browser else "without a browser"
     return Curve(
@@ -189,9 +194,10 @@ async def gateway(sizes: Sizes) -> Curve:
                     took_s = max(arrived.values()) - min(one.sent for one in written)
                     meter.tell(point, len(written), took_s)
                     point.add("throughput", "frames/s", len(written) / took_s)
-                plan = steady(len(all_sessions), 60.0, sizes.seconds)
-                written, arrived = await _fed(feeder, clients, all_sessions, plan)
-                _late(point, [arrived[one.id] - one.sent for one in written])
+                for _ in range(sizes.runs):
+                    plan = steady(len(all_sessions), 60.0, sizes.seconds)
+                    written, arrived = await _fed(feeder, clients, all_sessions, plan)
+                    _late(point, [arrived[one.id] - one.sent for one in written])
                 meter.memory(point, "gateway")
             points.append(point)
     title = "Gateway: records sent as frames to 200 sessions"
@@ -201,7 +207,7 @@ async def gateway(sizes: Sizes) -> Curve:
 async def whole(sizes: Sizes) -> Curve:
     """All four stages as often as each other, from search to frame; the same videos, so that no CDN is asked."""
     points = []
-    queries = [f"whole pins:{SEARCH_LIMIT * 3}"] * sizes.whole  # each transformer knows them soon
+    queries = [f"whole {sizes.corpus} pins:{SEARCH_LIMIT * 3}"] * sizes.whole  # each transformer knows them soon
     with running_site() as site:
         for replicas in sizes.replicas:
             point = _point(replicas)

@@ -13,6 +13,7 @@ from benchmarks.scaling.curve import Curve, Point, percentiles
 from benchmarks.scaling.meter import Meter
 from benchmarks.scaling.searching import Emitted, Searched, Searches
 from benchmarks.scaling.system import System, system
+from benchmarks.seeds import seed
 from libs.common import subjects
 from tests.fake_pinterest import running_site
 
@@ -26,9 +27,10 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """How much is measured: searches at once, how often, and videos of each."""
 
     at_once: tuple[int, ...] = (1, 5, 20, 50, 100, 200)
-    runs: int = 3
+    runs: int = 5
     videos: int = 10
     at_the_pace: tuple[int, ...] = (1, 5, 20)
+    corpus: str = ""
 
 
 QUICK = Sizes(at_once=(1, 5), runs=1, at_the_pace=(1, 3))
@@ -48,7 +50,7 @@ async def browsed(sizes: Sizes) -> Curve:
 async def paced(sizes: Sizes) -> Curve:
     """At the pace that is the default: three requests a second to the site."""
     title = f"Sessions of {sizes.videos} videos each at the default pace, 3 requests a second"
-    return await _curve(msgspec.structs.replace(sizes, runs=1), "sessions-paced", title, sizes.at_the_pace, {})
+    return await _curve(sizes, "sessions-paced", title, sizes.at_the_pace, {})
 
 
 async def _curve(sizes: Sizes, name: str, title: str, at_once: Sequence[int], environ: dict[str, str]) -> Curve:
@@ -56,19 +58,19 @@ async def _curve(sizes: Sizes, name: str, title: str, at_once: Sequence[int], en
     with running_site(cdn_latency_ms=CDN_MS) as site:
         async with system(site, crawlers=1, transformers=1, dedups=1, gateways=1, environ=environ) as stack:
             clients = [Searches(stack.ports[0])]
-            await search(stack, clients, _queries(3), sizes.videos, None)  # the browser's first pages
+            await search(stack, clients, _queries(3, sizes.corpus), sizes.videos, None)  # the browser's first pages
             for count in at_once:
                 point = Point(x=count, label=f"{count} session{'s' * (count > 1)}")
                 for _ in range(sizes.runs):
-                    await search(stack, clients, _queries(count), sizes.videos, point)
+                    await search(stack, clients, _queries(count, sizes.corpus), sizes.videos, point)
                 points.append(point)
     settings = {**environ, "cdn_ms": CDN_MS, "site_ms": SITE_MS, "videos_each": sizes.videos}
     return Curve(name=name, title=title, grows="sessions", points=points, settings=settings, log=True)
 
 
-def _queries(count: int) -> list[str]:
+def _queries(count: int, corpus: str) -> list[str]:
     turn = next(_turns)
-    return [f"sessions seed:{turn}-{n} pins:60 latency:{SITE_MS}" for n in range(count)]
+    return [f"sessions seed:{seed(corpus, f'{turn}-{n}')} pins:60 latency:{SITE_MS}" for n in range(count)]
 
 
 async def search(

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from libs.common.process import apart
 
 MIN_VERSION = (2, 11)
 LASTING_PORTS = range(12_000, 32_000)
+_given: deque[int] = deque(maxlen=1_000)  # ports, not long ago
 START_S = 10.0
 STOP_S = 5.0
 
@@ -55,10 +57,13 @@ def find_server() -> Path:
 def free_port() -> int:
     """A port that nobody listens on now, below those that outgoing connections are given: it is free at a restart too.
 
-    Raises OSError where there is none.
+    None is given twice in a row of a thousand, for whoever was given one may not listen there yet. Raises OSError where
+    there is none.
     """
     while True:
         port = random.choice(LASTING_PORTS)
+        if port in _given:
+            continue
         with socket.socket() as sock:
             try:
                 sock.bind(("127.0.0.1", port))
@@ -66,6 +71,7 @@ def free_port() -> int:
                 if error.errno != errno.EADDRINUSE:
                     raise
             else:
+                _given.append(port)
                 return port
 
 

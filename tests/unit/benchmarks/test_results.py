@@ -8,7 +8,21 @@ import msgspec
 import pytest
 
 from benchmarks.__main__ import BENCHES
-from benchmarks.results import HERE, MARKED, README, RESULTS, Figure, Results, figure, kept, machine, said, table
+from benchmarks.results import (
+    HERE,
+    MARKED,
+    README,
+    RESULTS,
+    Cell,
+    Figure,
+    Results,
+    figure,
+    gathered,
+    kept,
+    machine,
+    said,
+    table,
+)
 
 TABLES = {match[2]: match[3] for match in MARKED.finditer(README.read_text())}
 COMMON = [
@@ -45,6 +59,16 @@ def test_every_benchmark_is_a_program_that_is_there() -> None:
     assert all((HERE / f"{bench.module}.py").exists() for bench in BENCHES.values())
     left_out = {path.stem for path in HERE.glob("bench_*.py")} - {bench.module for bench in BENCHES.values()}
     assert not left_out, "scripts/bench does not run them"
+
+
+def test_runs_that_each_tell_the_same_become_a_table() -> None:
+    told = [{"bare": {"p50": n}, "ours": {"ms": {"p50": 3 * n}}, "lost": 0} for n in (2.0, 1.0, 4.0)]
+    cells = [Cell("bare", "p50", "ms", "bare.p50"), Cell("ours", "p50", "ms", "ours.ms.p50", "bare")]
+    bare, ours, lost = gathered(told, [*cells, Cell("ours", "lost", "", "lost")], [0.5, 0.6, 0.7])
+    assert (bare.median, ours.median, ours.ratio, ours.against, lost.median) == (2.0, 6.0, 3.0, "bare", 0.0)
+    assert (ours.least, ours.most, ours.loads) == (3.0, 12.0, [0.5, 0.6, 0.7])
+    with pytest.raises(KeyError):
+        gathered(told, [Cell("ours", "p50", "ms", "ours.p50")], [])
 
 
 def test_a_ratio_is_that_of_the_medians() -> None:

@@ -16,6 +16,7 @@ from benchmarks.results import kept
 from benchmarks.scaling.corpus import sliced
 from benchmarks.scaling.costs import Costs, costs
 from benchmarks.scaling.curve import Curve, Point, curve, line
+from benchmarks.scaling.flow import flow
 from benchmarks.scaling.model import PROBES, Load, predict
 from benchmarks.scaling.page import made, of_curves
 from benchmarks.scaling.plan import BUSY, Asked, plan
@@ -92,13 +93,13 @@ def test_transformers_that_remember_apart_ask_more(prices: dict[str, Any]) -> No
     free = msgspec.structs.replace(apart, resolve=0.01, site=0.01)
     found = predict(free, Load(searches=8, items=60, cdn_ms=100, transformer_only=True, replicas=4))
     assert found.throughput == pytest.approx(4 * PROBES / (4.5 * 0.1), rel=0.2)
-    asked = Asked(sessions_an_hour=36_000)
+    asked = Asked(sessions_an_hour=36_000, pace=50)
     many, few = (plan(costs, asked, prices, cells=1).pods["transformer"] for costs in (apart, COSTS))
     assert many == pytest.approx(1.5 * few, abs=1)
 
 
 def test_a_plan_has_the_pods_that_its_work_takes(prices: dict[str, Any]) -> None:
-    found = plan(COSTS, Asked(sessions_an_hour=36_000), prices, cells=1)
+    found = plan(COSTS, Asked(sessions_an_hour=36_000, pace=50), prices, cells=1)
     items = 10 * 20 * COSTS.items_per_video
     assert found.pods["transformer"] == ceil(items * COSTS.resolve / 1000 / BUSY)
     crawlers = found.pods["crawler"]
@@ -110,13 +111,31 @@ def test_a_plan_has_the_pods_that_its_work_takes(prices: dict[str, Any]) -> None
 
 
 def test_hearing_all_records_bounds_a_cell(prices: dict[str, Any]) -> None:
-    asked = Asked(sessions_an_hour=1_000_000, kept_h=1.0)
+    asked = Asked(sessions_an_hour=1_000_000, kept_h=1.0, pace=400)
     with pytest.raises(ValueError, match="no number of cells"):
         plan(COSTS, asked, prices, cells=1)
     found = plan(COSTS, asked, prices)
     assert found.cells > 1
     dearer = plan(msgspec.structs.replace(COSTS, hear=0.6), asked, prices)
     assert dearer.cells > found.cells
+
+
+def test_a_turn_at_the_site_is_waited_for_as_theory_has_it(
+    prices: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(sessions_an_hour=9 * 3600, pace=10, videos=1)
+    sized = plan(COSTS, asked, prices, cells=1)
+    spared = flow(COSTS, sized).turn_ms
+    monkeypatch.setattr("benchmarks.scaling.flow.BURST", 1)
+    # one server of fixed time, busy for 90 %: a job waits 0.9 / (2 * 0.1) of that time
+    assert flow(COSTS, sized).turn_ms == pytest.approx(1000 / 10 * 0.9 / 0.2, rel=0.2)
+    assert 150 < spared < 300, "a burst of four spares it three turns of 100 ms at most"
+
+
+def test_no_plan_asks_more_of_the_site_than_it_bears(prices: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="no number of cells"):
+        plan(COSTS, Asked(sessions_an_hour=10_801), prices)
+    assert plan(COSTS, Asked(sessions_an_hour=10_799), prices).cells == 1
 
 
 def test_prices_may_be_ones_own(prices: dict[str, Any]) -> None:
@@ -133,6 +152,14 @@ def test_each_price_has_a_date_and_a_source(prices: dict[str, Any]) -> None:
     for name, price in prices.items():
         if name != "source":
             assert price["at"] and price["from"] and price["dollars"] > 0
+
+
+def test_what_a_service_spends_is_told_by_item() -> None:
+    found = predict(COSTS, Load(searches=4, items=100, known=True, cores=8)).processor_ms
+    assert found["dedup"] == pytest.approx(COSTS.settle + 4 * COSTS.dedup_session / 400)
+    assert found["crawler"] == pytest.approx(COSTS.emit + COSTS.hear, rel=0.01)  # each record is heard by it, too
+    assert found["nats"] == pytest.approx(COSTS.broker_item + 2 * COSTS.broker_hear + 4 * COSTS.broker_session / 400)
+    assert found["site"] == 0.0
 
 
 # the simulation against what was measured
