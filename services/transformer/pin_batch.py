@@ -25,7 +25,7 @@ Media = dict[str, list[str]]  # addresses by signature
 
 
 class PinBatch:
-    """While one request is under way, the pins that are asked for wait together for the next."""
+    """While a turn is waited for or a request is under way, the pins that are asked for wait together for the next."""
 
     def __init__(self, site: Site, settings: TransformerSettings) -> None:
         self._site = site
@@ -58,7 +58,16 @@ class PinBatch:
 
     async def _ask_all(self) -> None:
         while self._asked:
-            batch = {pin: self._asked.pop(pin) for pin in list(self._asked)[:MOST_PINS]}
+            try:
+                await self._site.turn()
+            except NotAsked as error:
+                batch = self._next()
+                log.warning("pins_not_asked", pins=len(batch), reason=str(error))
+                _fail(batch, error)
+                continue
+            batch = self._next()  # not before its turn has come: nobody who came meanwhile waits for another
+            if not batch:
+                return  # those who waited have gone
             try:
                 spans = [self._spans[pin] for pin in batch if pin in self._spans]
                 with batched("ask for pins", spans, **{"pinstream.pins": len(batch)}):
@@ -77,8 +86,11 @@ class PinBatch:
                     elif not told.done():
                         told.set_result(media)
 
+    def _next(self) -> dict[str, asyncio.Future[Media]]:
+        return {pin: self._asked.pop(pin) for pin in list(self._asked)[:MOST_PINS]}
+
     async def _answer(self, pins: list[str]) -> str:
-        response = await self._site.get(self._url, Tally(), params={"pin_ids": ",".join(pins)})
+        response = await self._site.get(self._url, Tally(), params={"pin_ids": ",".join(pins)}, turn_had=True)
         if response.status_code == 200 and response.text.lstrip().startswith("{"):
             return response.text
         if response.status_code != 429:  # to which `Site` has its own answer

@@ -74,6 +74,10 @@ class Site:
         """Nothing is asked for so long, by this process."""
         self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
 
+    async def turn(self) -> None:
+        """Waits for a turn to ask, of which `get` is told then. Raises NotAsked."""
+        await self._turn(self._settings.site_wait_s)
+
     async def get(
         self,
         url: str,
@@ -81,15 +85,20 @@ class Site:
         params: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
         wait_s: float | None = None,
+        turn_had: bool = False,
     ) -> httpx2.Response:
-        """The answer with its body, whatever its status below 500. Raises NotAsked."""
+        """The answer with its body, whatever its status below 500. Raises NotAsked.
+
+        With `turn_had` the first request goes at once: its turn was waited for by `turn`.
+        """
         wait_s = self._settings.site_wait_s if wait_s is None else min(wait_s, self._settings.site_wait_s)
         try:
             async for attempt in stamina.retry_context(
                 on=(httpx2.TransportError, TimeoutError, _Faulty), attempts=2, timeout=None, wait_initial=0.2
             ):
                 with attempt:
-                    response = await self._follow(url, tally, params, headers, wait_s)
+                    had = turn_had and attempt.num == 1
+                    response = await self._follow(url, tally, params, headers, wait_s, turn_had=had)
         except (httpx2.HTTPError, TimeoutError, _Faulty) as error:
             self._faults += 1
             if self._faults >= FAULTS:
@@ -99,11 +108,19 @@ class Site:
         return response
 
     async def _follow(
-        self, url: str, tally: Tally, params: dict[str, str] | None, headers: dict[str, str] | None, wait_s: float
+        self,
+        url: str,
+        tally: Tally,
+        params: dict[str, str] | None,
+        headers: dict[str, str] | None,
+        wait_s: float,
+        *,
+        turn_had: bool,
     ) -> httpx2.Response:
         """GET, and up to three redirects within the same origin (a pin's page may be at `/pin/<slug>--<id>/`)."""
-        for _ in range(4):
-            await self._turn(wait_s)
+        for hop in range(4):
+            if hop or not turn_had:
+                await self._turn(wait_s)
             tally.requests += 1
             with asked("pins") as request:
                 async with asyncio.timeout(self._settings.request_timeout_s * 2):

@@ -227,6 +227,23 @@ async def test_many_pins_are_asked_for_by_few_requests(cdn: Cdn) -> None:
     assert cdn.count(RESOURCE) + cdn.count("GET /pin/") == 0
 
 
+async def test_pins_that_come_while_a_turn_is_waited_for_are_asked_for_in_that_turn(cdn: Cdn) -> None:
+    first, second, *others = [stream_only(cdn, n) for n in range(12)]
+    secrets = {
+        one.pin.id or "": [cdn.url("iht", "expMp4", "_x9.mp4", one.signature)] for one in (first, second, *others)
+    }
+    cdn.answers |= {urls[0].removeprefix(cdn.origin): file for urls in secrets.values()}
+    cdn.answers[WIDGETS] = told(secrets)
+    async with Resolver(cdn.settings(site_requests_per_second=1.0, **PATIENT)) as resolver:  # half of it for many pins
+        await resolver.resolve(first)
+        waiting = asyncio.create_task(resolver.resolve(second))
+        denied = cdn.url("iht", "expMp4", "_360w.mp4", second.signature).removeprefix(cdn.origin)
+        await wait_until(lambda: cdn.count(denied), "no file could be guessed")
+        videos = [*await resolved(resolver, others), video(await waiting)]
+    assert all(one.kind is Kind.MP4 for one in videos)
+    assert cdn.count(WIDGETS) == 2
+
+
 async def test_a_pin_of_which_the_others_answer_says_nothing_is_asked_for_alone(cdn: Cdn) -> None:
     item_, secret = stream_only(cdn, 1), cdn.url("iht", "expMp4", "_x9.mp4", signature(1))
     cdn.answers |= {
