@@ -40,6 +40,7 @@ SETTINGS: dict[str, type[Settings]] = {**SERVICE_SETTINGS, "streams": StreamSett
 IMAGES = images()
 MEASURED = json.loads((ROOT / "benchmarks/results/footprint.json").read_text())
 LOCAL_PROFILE = {"type": "Localhost", "localhostProfile": "pinstream/chromium.json"}
+KIND_CORES = 0.95  # that kind's own pods ask for: API server, controllers, scheduler, etcd, DNS, network
 STOPPING_S = 10  # of a browser, of children, of what Python does at its end
 
 EVERY = [(name, workload) for name in OVERLAYS for workload in workloads(overlay(name))]
@@ -254,6 +255,18 @@ def test_what_production_asks_for_is_what_was_measured(workload: str) -> None:
     assert megabytes(resources["limits"]["memory"]) >= 1.5 * most_mb
     assert cores(resources["limits"]["cpu"]) >= 1.5 * cores_used
     assert cores(resources["requests"]["cpu"]) >= 0.5 * cores_used
+
+
+def test_the_local_overlay_and_one_pod_more_of_each_update_fit_two_cores() -> None:
+    objects = (*overlay("local"), *seccomp())
+    asked = [
+        max(
+            max((cores(one["resources"]["requests"]["cpu"]) for one in pod(found).get("initContainers", [])), default=0),
+            sum(cores(one["resources"]["requests"]["cpu"]) for one in pod(found)["containers"]),
+        )
+        for found in workloads(objects).values()
+    ]
+    assert sum(asked) + max(asked) <= 2 - KIND_CORES
 
 
 def test_a_crawlers_browser_is_replaced_before_its_pod_is_killed_for_memory(tmp_path: Path) -> None:
