@@ -120,6 +120,16 @@ def test_the_crawlers_profile_is_installed_whole_and_kept(tmp_path: Path) -> Non
     assert run(ready) == 0
     (place / "chromium.json").write_text("[]")
     assert run(ready) == 1
+    (place / "chromium.json").unlink()
+    with pytest.raises(FileNotFoundError):
+        run(ready)
+
+
+@pytest.mark.parametrize("name", ["seccomp", "overlays/production-seccomp"])
+def test_a_node_without_the_profile_is_told_within_a_minute(name: str) -> None:
+    *_, main = containers(workloads(seccomp(name))["seccomp"])
+    probe = main["readinessProbe"]
+    assert probe["periodSeconds"] * probe.get("failureThreshold", 3) <= 60  # 3 is Kubernetes' own
 
 
 @every_workload
