@@ -31,6 +31,7 @@ import psutil
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 README = HERE / "README.md"
+ROOT = HERE.parent
 AIM_MISSED = 3  # exit code of a benchmark that ran to its end
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -244,9 +245,14 @@ def _short(value: float) -> float:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    """The revision that was measured, `-dirty` where more differs from it than the figures that a run writes."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+    head = git("rev-parse", "--short=12", "HEAD")
+    written = [f":!{path.relative_to(ROOT)}" for path in (RESULTS, README)]
+    return (head + "-dirty" * bool(git("status", "--porcelain", "--", ".", *written))) if head else "unknown"
 
 
 def _processor() -> str:

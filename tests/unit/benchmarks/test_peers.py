@@ -176,6 +176,7 @@ def test_aims_are_held_against_the_best_peer(site: RunningSite) -> None:
         ("0.210 s", "yes"),
         ("2.10", "no"),
         ("0.50", "yes"),
+        ("1.00", "no"),  # at the peer's 0.75 requests a second its six would have taken as long as the peer
     ]
 
 
