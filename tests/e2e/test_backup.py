@@ -160,6 +160,8 @@ async def test_copies_and_bounds_are_as_they_were_whoever_restores(tmp_path: Pat
             made = (await bus.api(f"STREAM.INFO.{config['name']}"))["config"]
             assert made["num_replicas"] == 3, made["name"]
         assert (await bus.api(f"STREAM.INFO.{subjects.RESULTS}"))["config"]["max_age"] == days * 10**9
+        for _ in range(30):  # any of the three answers
+            assert await bus.read(subjects.ACCESS, subjects.ALL_ACCESS_KEYS, 1, 10), "a server has an empty copy"
     (tmp_path / "alone").mkdir()
     with running_broker(tmp_path / "alone") as alone:
         refused = await asyncio.to_thread(pinstream, "restore", str(tmp_path / "saved"), nats_url=alone.url)
