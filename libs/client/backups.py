@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import stamina
@@ -23,7 +24,7 @@ from libs.common.streams import StreamSettings, as_saved, set_up, streams
 QUIET = 50  # what goes wrong is said in a sentence, not in log lines
 # Of two copies taken one after the other the later knows more: what is kept last has the outcome of what is kept first.
 LAST = subjects.RESULTS
-ATTEMPTS = 3
+ATTEMPTS = 5
 TRIAL = "restore_trial"
 
 
@@ -78,12 +79,15 @@ def run_restore(folder: Path, *, replace: bool) -> int:
 
 async def _restored(bus: Bus, folder: Path, replicas: int) -> Snapshot:
     """Makes a stream again; three servers that have just deleted one of that name may fail at it at first."""
+    name = read(folder).config["name"]
     async for attempt in stamina.retry_context(on=(SnapshotFailed, ApiRefused), attempts=ATTEMPTS, wait_initial=1.0):
         with attempt:
-            if attempt.num > 1 and await _exists(bus, name := read(folder).config["name"]):
-                await bus.api(f"STREAM.DELETE.{name}")  # what the attempt before has left
+            if attempt.num > 1:
+                # what the attempt before has left: also one that waits for its messages, of which nothing is told
+                with suppress(StreamMissing, ApiRefused):
+                    await bus.api(f"STREAM.DELETE.{name}")
             return await restore(bus, folder, replicas)
-    raise AssertionError  # the last attempt raises
+    raise AssertionError("the last attempt raises")
 
 
 async def _unable(bus: Bus, replicas: int) -> str | None:
