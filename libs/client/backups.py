@@ -92,7 +92,7 @@ async def _restored(bus: Bus, folder: Path, replicas: int) -> Snapshot:
 
 async def _unable(bus: Bus, replicas: int) -> str | None:
     """Why a stream of so many copies cannot be made, seen by making one."""
-    trial = {"name": TRIAL, "subjects": [TRIAL], "storage": "memory", "num_replicas": replicas}
+    trial = {"name": TRIAL, "subjects": [TRIAL], "storage": "file", "num_replicas": replicas}
     try:
         await bus.api(f"STREAM.CREATE.{TRIAL}", trial)
     except ApiRefused as error:
