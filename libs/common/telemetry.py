@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -169,6 +170,21 @@ def _attributes(operation: str, template: str, subject: str, more: _Attributes) 
 
 
 @contextmanager
+def failing_span(
+    tracer: trace.Tracer, name: str, spared: tuple[type[Exception], ...] = (), **options: Any
+) -> Iterator[Span]:
+    """A current span that what is raised within it marks as failed, but for what is `spared`."""
+    with tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False, **options) as span:
+        try:
+            yield span
+        except spared:
+            raise
+        except Exception as error:
+            mark_failed(error)
+            raise
+
+
+@contextmanager
 def received(
     name: str, headers: Mapping[str, str], *, trusted: bool, refusals: tuple[type[Exception], ...]
 ) -> Iterator[Span]:
@@ -178,38 +194,23 @@ def received(
     neither choose in what trace they are nor whether it is recorded. What raises one of `refusals` has not failed.
     """
     theirs = extract(headers)
-    with _tracer.start_as_current_span(
+    with failing_span(
+        _tracer,
         name,
+        refusals,
         context=theirs if trusted else Context(),
         kind=SpanKind.SERVER,
         links=[] if trusted else _links(theirs),
-        record_exception=False,
-        set_status_on_exception=False,
     ) as span:
-        try:
-            yield span
-        except refusals:
-            raise
-        except Exception as error:
-            mark_failed(error)
-            raise
+        yield span
 
 
 @contextmanager
 def sent(template: str, subject: str, size: int) -> Iterator[None]:
     """A span `send {template}` around the publishing of a message of `size` bytes, which carries its context."""
-    with _tracer.start_as_current_span(
-        f"send {template}",
-        kind=SpanKind.PRODUCER,
-        attributes=_attributes("send", template, subject, {"messaging.message.body.size": size}),
-        record_exception=False,
-        set_status_on_exception=False,
-    ):
-        try:
-            yield
-        except Exception as error:
-            mark_failed(error)
-            raise
+    attributes = _attributes("send", template, subject, {"messaging.message.body.size": size})
+    with failing_span(_tracer, f"send {template}", kind=SpanKind.PRODUCER, attributes=attributes):
+        yield
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from opentelemetry import trace
 
 from libs.common import metrics
 from libs.common.messages import RawMedia
-from libs.common.telemetry import mark_failed
+from libs.common.telemetry import failing_span
 from services.crawler.extract import Extraction
 
 _tracer = trace.get_tracer("services.crawler")
@@ -34,17 +34,8 @@ class PageRead(msgspec.Struct, frozen=True, kw_only=True):
 @contextmanager
 def page_span(way: str, number: int) -> Iterator[trace.Span]:
     """The span of one page read; an error is recorded on it."""
-    with _tracer.start_as_current_span(
-        "read page",
-        attributes={"way": way, "number": number},
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as span:
-        try:
-            yield span
-        except Exception as error:
-            mark_failed(error)
-            raise
+    with failing_span(_tracer, "read page", attributes={"way": way, "number": number}) as span:
+        yield span
 
 
 def page_read(way: str, number: int, extraction: Extraction, span: trace.Span, unknown: list[str]) -> PageRead:
