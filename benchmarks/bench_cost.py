@@ -1,9 +1,10 @@
-"""What a video costs, by service: milliseconds of processor, bytes of messages, requests of HTTP, memory a session.
+"""What a video costs, by service: milliseconds of processor, bytes of messages and of HTTP, memory a session.
 
 `python -m benchmarks.bench_cost` runs the whole system, browser included, against the stand-in (80 ms for each answer
 with data, 20 ms for the CDN), warms it up, and gives it searches at once, other ones each time. The processor's time is
 that of each service's processes, Chromium and the broker included, less what the same system takes when it is idle;
-bytes are those that the broker counts for a connection. Memory is what a service has more while its searches are under
+bytes of messages are those that the broker counts for a connection, those of HTTP what the stand-in reads and writes,
+heads included, without TLS. Memory is what a service has more while its searches are under
 way than before, for each of them. `--before REV` measures an earlier revision too, by turns in the same run.
 """
 
@@ -39,16 +40,18 @@ LATENCY_MS, CDN_LATENCY_MS = 80, 20
 IDLE_S = 5.0
 SAMPLE_S = 0.5
 SERVICES = ("gateway", "crawler", "transformer", "dedup")
+OF_TRANSFORMER = ("m3u8", "mp4", "other_page", "pin_page", "PinResource")  # what it asks for; the rest is the browser's
 
 
 class Cost(NamedTuple):
-    """Of one run, by part: ms of processor a video, kB of messages a video, MB of memory a session; and requests of
-    HTTP a video, by kind."""
+    """Of one run, by part: ms of processor a video, kB of messages a video, MB of memory a session; and requests and
+    kB of HTTP a video, by kind."""
 
     cpu_ms: dict[str, float]
     wire_kb: dict[str, float]
     memory_mb: dict[str, float]
     requests: dict[str, float]
+    http_kb: dict[str, float]
 
 
 class System:
@@ -77,6 +80,7 @@ class System:
             await asyncio.sleep(1)  # raw media are removed
             wire = await self._wire(client)
             requests = (await client.get(f"{self.site.origin}/_stand_in/requests")).json()
+            sizes = (await client.get(f"{self.site.origin}/_stand_in/bytes")).json()
         videos, after, took_s = sum(found), self._cpu_s(), time.monotonic() - began
         most = {part: max(one.get(part, 0.0) for one in samples) for part in memory_before}
         return Cost(
@@ -84,6 +88,7 @@ class System:
             {part: (wire[part] - wire_before[part]) / 1000 / videos for part in SERVICES},
             {part: (most[part] - memory_before[part]) / searches for part in most},
             {kind: n / videos for kind, n in requests.items() if kind not in ("total", "statuses", "stand_in")},
+            {kind: n / 1000 / videos for kind, n in sizes.items() if kind != "stand_in"},
         )
 
     async def _search(self, pins: int, corpus: str) -> int:
@@ -180,6 +185,7 @@ def _figures(
     measures: tuple[tuple[str, str, Callable[[Cost], float | None]], ...] = (
         ("CPU", "ms a video", lambda cost: cost.cpu_ms.get(part)),
         ("messages", "kB a video", lambda cost: cost.wire_kb.get(part)),
+        ("HTTP", "kB a video", lambda cost: _http_kb(cost, part)),
         ("memory", "MB a session", lambda cost: cost.memory_mb.get(NAMES.get(part, part))),
     )
     for name, unit, of in measures:
@@ -191,6 +197,13 @@ def _figures(
                 was = figure(row, name, unit, values, loads=loads[who], against=was)
                 figures.append(was)
     return figures
+
+
+def _http_kb(cost: Cost, part: str) -> float | None:
+    """Of those who ask over HTTP."""
+    if part not in ("browser", "transformer"):
+        return None
+    return sum(kb for kind, kb in cost.http_kb.items() if (kind in OF_TRANSFORMER) == (part == "transformer"))
 
 
 NAMES = {"browser": "chromium", "broker": "nats-server"}
@@ -205,6 +218,7 @@ def _whole(found: dict[str, list[Cost]]) -> list[Figure]:
             totals = [sum(cost.cpu_ms.values()) for cost in found[who]]
             was = figure(row, "CPU", "ms a video", totals, against=was)
             figures += [was, figure(row, "messages", "kB a video", [sum(c.wire_kb.values()) for c in found[who]])]
+            figures.append(figure(row, "HTTP", "kB a video", [sum(c.http_kb.values()) for c in found[who]]))
     return figures
 
 
@@ -217,8 +231,9 @@ def _requests(found: dict[str, list[Cost]]) -> list[Figure]:
             values = [cost.requests.get(kind, 0.0) for cost in found.get(who, [])]
             if values:
                 row = f"requests: {kind}" + (", before" if who == BEFORE else "")
-                was = figure(row, "HTTP", "requests a video", values, against=was)
-                figures.append(was)
+                was = figure(row, "requests", "a video", values, against=was)
+                sizes = [cost.http_kb.get(kind, 0.0) for cost in found[who]]
+                figures += [was, figure(row, "HTTP", "kB a video", sizes)]
     return figures
 
 

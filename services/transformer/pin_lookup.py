@@ -29,6 +29,7 @@ HANDLER = "www/pin/[id].js"  # the site refuses resource requests without it
 PINS_REMEMBERED = 512
 PIN_TTL_S = 600.0
 SOON_S = 1.0  # for a turn to ask for the page of a pin whose video the site has told of
+MISSES = 8  # such pages in a row without a file; from then on one in so many is asked for, until one has a file
 
 _PIN_ID = re.compile(r"[\w-]{1,64}")
 
@@ -43,6 +44,8 @@ class PinLookup:
         self._site = Site(client, settings, lanes.pins)
         self._batch = PinBatch(Site(client, settings, lanes.batches), settings)
         self._remembered = Remembered[tuple[str, str], Media](PINS_REMEMBERED, PIN_TTL_S)  # by way and pin
+        self._allow_hevc = settings.allow_hevc
+        self._pages = _Worth()
 
     async def media(self, pin: str, signature: str, known: set[str], tally: Tally) -> tuple[list[str], bool]:
         """Addresses of the video `signature`, new to `known`, in what the site says of `pin`.
@@ -65,12 +68,23 @@ class PinLookup:
             found.extend(url for url in listed if url not in known and url not in found)
             return True
 
+        async def page() -> bool:
+            if not listed:
+                return await told("page")
+            if not self._pages.next():
+                return True
+            count = partial(_files, found, any_codec=self._allow_hevc)
+            before, heard = count(), await told("page", SOON_S)
+            if heard:
+                self._pages.note(count() > before)
+            return heard
+
         heard = await told("batch")
-        if not heard and not _has_file(found):
+        if not heard and not _files(found):
             heard = await told("resource")
-        if not _has_file(found):
-            heard = await told("page", SOON_S if listed else None) and heard
-        return found, heard or _has_file(found)
+        if not _files(found):
+            heard = await page() and heard
+        return found, heard or _files(found) > 0
 
     async def close(self) -> None:
         await self._remembered.close()
@@ -121,5 +135,22 @@ class PinLookup:
         return media_in(response.text)
 
 
-def _has_file(urls: list[str]) -> bool:
-    return any(suffix(url) == ".mp4" and codec_of(url) == "h264" for url in urls)
+class _Worth:
+    """Whether one more page is worth its turn, by what the last ones told."""
+
+    def __init__(self) -> None:
+        self._missed = 0
+        self._passed = 0
+
+    def next(self) -> bool:
+        if self._missed < MISSES:
+            return True
+        self._passed = (self._passed + 1) % MISSES
+        return self._passed == 0
+
+    def note(self, told_file: bool) -> None:
+        self._missed = 0 if told_file else self._missed + 1
+
+
+def _files(urls: list[str], *, any_codec: bool = False) -> int:
+    return sum(suffix(url) == ".mp4" and (any_codec or codec_of(url) == "h264") for url in urls)

@@ -59,6 +59,9 @@ def _stand_in_routes(state: State, pages: Pages) -> list[BaseRoute]:
             state.forget_requests()
         return JSONResponse({**state.requests, "total": state.requests.total(), "statuses": dict(state.statuses)})
 
+    async def sizes(request: Request) -> Response:
+        return JSONResponse({**state.bytes})
+
     async def recent(request: Request) -> Response:
         return JSONResponse(list(state.recent))
 
@@ -68,6 +71,7 @@ def _stand_in_routes(state: State, pages: Pages) -> list[BaseRoute]:
     return [
         Route("/_stand_in/healthz", healthz),
         Route("/_stand_in/requests", requests, methods=["GET", "DELETE"]),
+        Route("/_stand_in/bytes", sizes),
         Route("/_stand_in/recent", recent),
         Route("/_stand_in/connects", connects),
         Route("/_stand_in/preview/{pin}", pages.preview),
@@ -86,10 +90,16 @@ class _Counted:
             await self._app(scope, receive, send)
             return
 
+        kind = _kind(scope["path"])
+        target = scope["path"] + ("?" + scope["query_string"].decode() if scope["query_string"] else "")
+
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                target = scope["path"] + ("?" + scope["query_string"].decode() if scope["query_string"] else "")
-                self._state.seen(_kind(scope["path"]), scope["method"], target[:300], message["status"])
+                self._state.seen(kind, scope["method"], target[:300], message["status"])
+                heads = [*scope["headers"], *message.get("headers", ())]
+                self._state.bytes[kind] += len(target) + sum(len(name) + len(value) + 4 for name, value in heads)
+            elif scope["method"] != "HEAD":
+                self._state.bytes[kind] += len(message.get("body", b""))
             await send(message)
 
         await self._app(scope, receive, counting)

@@ -17,6 +17,7 @@ class State:
         self.latency_ms = latency_ms
         self.cdn_latency_s = cdn_latency_ms / 1000
         self.requests: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()  # of requests and answers, heads and bodies
         self.statuses: Counter[str] = Counter()
         self.connects: Counter[str] = Counter()
         self.recent: deque[dict[str, Any]] = deque(maxlen=_KEPT_REQUESTS)
@@ -34,7 +35,7 @@ class State:
         self.recent.append({"at_s": at_s, "kind": kind, "method": method, "target": target, "status": status})
 
     def forget_requests(self) -> None:
-        for counter in (self.requests, self.statuses, self.connects):
+        for counter in (self.requests, self.bytes, self.statuses, self.connects):
             counter.clear()
         self.recent.clear()
 

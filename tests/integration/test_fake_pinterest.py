@@ -290,6 +290,18 @@ def test_requests_are_counted_by_kind() -> None:
         ]
 
 
+def test_bytes_are_counted_by_kind_heads_and_bodies() -> None:
+    with running_site() as site, httpx2.Client(base_url=site.origin, headers={"Accept-Encoding": "identity"}) as client:
+        home = client.get("/")
+        once = client.get("/_stand_in/bytes").json()["home"]
+        client.head("/")
+        head = client.get("/_stand_in/bytes").json()["home"] - once
+        client.delete("/_stand_in/requests")
+        assert "home" not in client.get("/_stand_in/bytes").json()
+    assert once - len(home.content) == pytest.approx(head, abs=40)
+    assert sum(len(name) + len(value) for name, value in home.headers.raw) < head < 2_000
+
+
 def test_a_hanging_answer_does_not_hold_up_the_end() -> None:
     with (
         running_site() as site,

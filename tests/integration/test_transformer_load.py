@@ -282,6 +282,47 @@ async def test_turns_are_kept_for_videos_that_the_answer_for_many_does_not_tell_
     assert cdn.count("GET /pin/") < len(others) + len(named) / 2
 
 
+async def test_pages_that_tell_of_no_file_are_asked_for_seldom_until_one_does(cdn: Cdn) -> None:
+    items = [stream_only(cdn, n) for n in range(64)]
+    cdn.answers[WIDGETS] = told({str(one.pin.id): [one.variants[0].url] for one in items})
+    cdn.answers |= {f"/pin/{one.pin.id}/": HTMLResponse("") for one in items}
+
+    async def pages(resolver: Resolver, asked_about: list[RawMedia]) -> int:
+        before = cdn.count("GET /pin/")
+        for one in asked_about:
+            await resolver.resolve(one)
+        return cdn.count("GET /pin/") - before
+
+    async with Resolver(cdn.settings(**PATIENT)) as resolver:
+        assert await pages(resolver, items[:8]) == 8
+        assert await pages(resolver, items[8:40]) == 4
+        for one in items[40:]:
+            secret = cdn.url("iht", "expMp4", "_x9.mp4", one.signature)
+            cdn.answers |= {
+                f"/pin/{one.pin.id}/": HTMLResponse(f"<video src='{secret}'>"),
+                secret.removeprefix(cdn.origin): file,
+            }
+        assert await pages(resolver, items[40:48]) == 1
+        assert await pages(resolver, items[48:]) == 16
+
+
+async def test_a_pin_that_the_answer_for_many_does_not_tell_of_has_its_page_asked_for_whatever_others_told(
+    cdn: Cdn,
+) -> None:
+    *empty, last = [stream_only(cdn, n) for n in range(12)]
+    secret = cdn.url("iht", "expMp4", "_x9.mp4", last.signature)
+    cdn.answers[WIDGETS] = told({str(one.pin.id): [one.variants[0].url] for one in empty} | {str(last.pin.id): []})
+    cdn.answers |= {f"/pin/{one.pin.id}/": HTMLResponse("") for one in empty}
+    cdn.answers |= {
+        f"/pin/{last.pin.id}/": HTMLResponse(f"<video src='{secret}'>"),
+        secret.removeprefix(cdn.origin): file,
+    }
+    async with Resolver(cdn.settings(**PATIENT)) as resolver:
+        for one in empty:
+            await resolver.resolve(one)
+        assert video(await resolver.resolve(last)).url == secret
+
+
 @pytest.mark.parametrize("answer", [Response("no", 403), HTMLResponse("log in"), Response(status_code=404)])
 async def test_pins_are_asked_for_one_by_one_where_that_for_many_is_refused_and_it_is_not_asked_again(
     cdn: Cdn, answer: Response

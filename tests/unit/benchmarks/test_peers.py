@@ -145,7 +145,8 @@ def tally(site: RunningSite) -> Tally:
 
     for n in range(3):
         add("ours", WARM, 100, 0.2 + n / 100, 4)
-        add("ours", POLITE, 100, 0.2, 4)
+        add("ours, polite", POLITE, 100, 0.2, 4)
+        add("ours, HEVC", WARM, 110, 0.2, 4)
         add("peer", WARM, 20, 0.1, 1)
         add("peer", POLITE, 20, 0.1, 8)
         add("slow", STANDING, 10, 3, 9)
@@ -167,12 +168,13 @@ def test_a_row_is_held_against_ours(site: RunningSite) -> None:
 
 def test_aims_are_held_against_the_best_peer(site: RunningSite) -> None:
     told: dict[str, dict[str, str]] = {}
-    for one in aims(tally(site), "ours", ()):
+    for one in aims(tally(site), "ours", "ours, HEVC", "ours, polite", ()):
         told.setdefault(one.of, {})[one.name] = one.words
     assert [(each["measured"], each["holds"]) for each in told.values()] == [
         ("100.0 %", "yes"),
         ("5.00", "yes"),
         ("5.00", "yes"),
+        ("5.50", "yes"),
         ("0.210 s", "yes"),
         ("2.10", "no"),
         ("0.50", "yes"),
