@@ -29,7 +29,7 @@ HANDLER = "www/pin/[id].js"  # the site refuses resource requests without it
 PINS_REMEMBERED = 512
 PIN_TTL_S = 600.0
 SOON_S = 1.0  # for a turn to ask for the page of a pin whose video the site has told of
-MISSES = 8  # such pages in a row without a file; from then on one in so many is asked for, until one has a file
+MISSES, ONE_IN = 4, 32  # so many such pages in a row told no file: one in so many is asked for, until one tells a file
 
 _PIN_ID = re.compile(r"[\w-]{1,64}")
 
@@ -145,7 +145,7 @@ class _Worth:
     def next(self) -> bool:
         if self._missed < MISSES:
             return True
-        self._passed = (self._passed + 1) % MISSES
+        self._passed = (self._passed + 1) % ONE_IN
         return self._passed == 0
 
     def note(self, told_file: bool) -> None:

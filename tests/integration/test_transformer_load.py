@@ -283,33 +283,34 @@ async def test_turns_are_kept_for_videos_that_the_answer_for_many_does_not_tell_
 
 
 async def test_pages_that_tell_of_no_file_are_asked_for_seldom_until_one_does(cdn: Cdn) -> None:
-    items = [stream_only(cdn, n) for n in range(64)]
+    items = [stream_only(cdn, n) for n in range(76)]
     cdn.answers[WIDGETS] = told({str(one.pin.id): [one.variants[0].url] for one in items})
     cdn.answers |= {f"/pin/{one.pin.id}/": HTMLResponse("") for one in items}
 
     async def pages(resolver: Resolver, asked_about: list[RawMedia]) -> int:
         before = cdn.count("GET /pin/")
-        for one in asked_about:
-            await resolver.resolve(one)
+        await resolved(resolver, asked_about)
         return cdn.count("GET /pin/") - before
 
     async with Resolver(cdn.settings(**PATIENT)) as resolver:
-        assert await pages(resolver, items[:8]) == 8
-        assert await pages(resolver, items[8:40]) == 4
-        for one in items[40:]:
+        assert await pages(resolver, items[:4]) == 4
+        assert await pages(resolver, items[4:35]) == 0
+        assert await pages(resolver, items[35:36]) == 1
+        for one in items[36:]:
             secret = cdn.url("iht", "expMp4", "_x9.mp4", one.signature)
             cdn.answers |= {
                 f"/pin/{one.pin.id}/": HTMLResponse(f"<video src='{secret}'>"),
                 secret.removeprefix(cdn.origin): file,
             }
-        assert await pages(resolver, items[40:48]) == 1
-        assert await pages(resolver, items[48:]) == 16
+        assert await pages(resolver, items[36:67]) == 0
+        assert await pages(resolver, items[67:68]) == 1
+        assert await pages(resolver, items[68:]) == 8
 
 
 async def test_a_pin_that_the_answer_for_many_does_not_tell_of_has_its_page_asked_for_whatever_others_told(
     cdn: Cdn,
 ) -> None:
-    *empty, last = [stream_only(cdn, n) for n in range(12)]
+    *empty, last = [stream_only(cdn, n) for n in range(8)]
     secret = cdn.url("iht", "expMp4", "_x9.mp4", last.signature)
     cdn.answers[WIDGETS] = told({str(one.pin.id): [one.variants[0].url] for one in empty} | {str(last.pin.id): []})
     cdn.answers |= {f"/pin/{one.pin.id}/": HTMLResponse("") for one in empty}
