@@ -37,7 +37,7 @@ EVEN = "pinstream, 3 requests a second in all"  # by default the crawlers have t
 OF_OURS = {
     OURS: {},
     FAST: faults.FASTER,
-    HEVC: {"ALLOW_HEVC": "yes"},
+    HEVC: {"ALLOW_HEVC": "true"},
     EVEN: {"REQUESTS_PER_SECOND": "2", "SITE_REQUESTS_PER_SECOND": "1"},
 }
 LIBRARIES = {
