@@ -9,7 +9,8 @@ from typing import Any
 from libs.common.tasks import result_of
 from services.crawler.tab import Tab
 
-CROWDED = 10  # searches on one tab, from which another is opened though none is warm
+ROOMY = 5  # searches on one tab, up to which none other is opened, though one were warm: it costs 0.15 s of a core
+CROWDED = 10  # from which another is opened though none is warm
 
 
 class SharedTab:
@@ -29,7 +30,7 @@ class SharedTab:
 
 
 class SharedTabs:
-    """At most `most` of them take sessions; each session joins the one with the fewest, or a warm one while there is.
+    """At most `most` of them take sessions; each session joins the one with the fewest while there is room on it.
 
     `open` gives a tab, `close` takes one that nobody waits for any more, `warm` says whether one can be given at once.
     """
@@ -69,8 +70,7 @@ class SharedTabs:
     def _chosen(self) -> SharedTab:
         usable = [shared for shared in self._tabs if shared.usable]
         least = min(usable, key=lambda shared: (shared.sessions, not shared.opening.done()), default=None)
-        more = len(usable) < self._most
-        if least is not None and not (more and (self._warm() or least.sessions >= CROWDED)):
+        if least is not None and (len(usable) >= self._most or least.sessions < (ROOMY if self._warm() else CROWDED)):
             return least
         shared = SharedTab(asyncio.create_task(self._open(), name="open shared tab"))
         self._tabs.append(shared)

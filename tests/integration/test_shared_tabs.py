@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from functools import partial
 
 import httpx2
 import pytest
 
 from services.crawler.browser import Browser
+from services.crawler.shared_tabs import ROOMY
 from services.crawler.tab import Tab
 from tests.fake_pinterest.running import RunningSite, running_site
 from tests.integration.crawled import Crawl, assert_all_found, settings
@@ -38,15 +40,21 @@ async def test_many_searches_share_few_contexts_and_each_is_exact(site: RunningS
         assert_all_found(crawl, query)
 
 
-async def test_a_warm_context_is_a_sessions_own_while_there_is_one(site: RunningSite) -> None:
-    async with Browser(settings(site, "feed", warm_contexts=1)) as browser:
-        await wait_until(lambda: browser._chromium is not None and browser._chromium._has_warm(), "one is warm")
-        async with browser.share() as first:
-            async with browser.share() as second:  # none is warm again so soon
-                assert second is first
-            await wait_until(lambda: browser._chromium is not None and browser._chromium._has_warm(), "another is warm")
-            async with browser.share() as third:
-                assert third is not first
+async def test_a_warm_context_is_left_alone_while_there_is_room_on_another(site: RunningSite) -> None:
+    async with Browser(settings(site, "feed", warm_contexts=1)) as browser, AsyncExitStack() as sharing:
+
+        def is_warm() -> bool:
+            return browser._chromium is not None and browser._chromium._has_warm()
+
+        async def share() -> Tab:
+            return await sharing.enter_async_context(browser.share())
+
+        await wait_until(is_warm, "one is warm")
+        tabs = await asyncio.gather(*(share() for _ in range(3)))  # at the same moment
+        await wait_until(is_warm, "another is warm")
+        tabs += [await share() for _ in range(ROOMY - 3)]
+        assert set(tabs) == {tabs[0]}
+        assert await share() is not tabs[0]
 
 
 async def test_a_cancelled_search_ends_its_request_and_leaves_the_others_alone(site: RunningSite) -> None:
