@@ -203,7 +203,7 @@ class _Queue:
 
 
 class Lane:
-    """Turns are given one after the other; what has waited for one that it no longer wants has used it up."""
+    """Turns are given one after the other; what is cancelled while it waits for its own has used it up."""
 
     def __init__(self, rate: Rate, store: Store | None = None) -> None:
         self.rate = rate
@@ -218,15 +218,19 @@ class Lane:
         known = self._store.known
         return f"open: {known.reason or Reason.UNREACHABLE}" if known.opened else "closed"
 
-    async def turn(self, *, first: bool = False, probe: bool = True) -> Held | None:
+    async def turn(self, *, first: bool = False, probe: bool = True, within_s: float | None = None) -> Held | None:
         """Returns None when a request may go, or at once why none may. A session's `first` goes before all others.
 
-        What comes of a `probe` is told by `refused` or `answered`.
+        What comes of a `probe` is told by `refused` or `answered`. Raises TimeoutError where its turn would not come
+        `within_s`, as soon as that is known, so that it is left to others.
         """
-        async with self._queue.place(0 if first else 1):
-            got = await self._store.update(partial(self._take, probe))
+        until = None if within_s is None else time.monotonic() + within_s
+        async with asyncio.timeout(within_s), self._queue.place(0 if first else 1):
+            got = await self._store.update(partial(self._take, probe, until))
             if isinstance(got, Held):
                 return got
+            if until is not None and time.monotonic() + got.wait_s > until:
+                raise TimeoutError
             if got.wait_s > 0:
                 await asyncio.sleep(got.wait_s)
             return None
@@ -247,8 +251,10 @@ class Lane:
         if await self._store.update(lambda known, _: _closed(known, pace.answered(known))):
             log.info("the site answers; the circuit is closed")
 
-    def _take(self, probe: bool, known: Pace, now: float) -> tuple[Pace, Turn | Held]:
-        return pace.take(known, now, self.rate, probe=probe)
+    def _take(self, probe: bool, until: float | None, known: Pace, now: float) -> tuple[Pace, Turn | Held]:
+        changed, got = pace.take(known, now, self.rate, probe=probe)
+        late = until is not None and isinstance(got, Turn) and time.monotonic() + got.wait_s > until
+        return (known if late else changed), got
 
 
 def _opened(before: Pace, after: Pace) -> tuple[Pace, Pace | None]:

@@ -160,8 +160,7 @@ class Site:
             raise NotAsked(f"{self._waiting} others are waiting for a turn")
         self._waiting += 1
         try:
-            async with asyncio.timeout(wait_s):
-                held = await self._lane.turn(probe=False)
+            held = await self._lane.turn(probe=False, within_s=wait_s)
         except TimeoutError:
             raise NotAsked(f"no turn came within {wait_s:g} s") from None
         finally:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from libs.common import subjects
@@ -39,6 +40,17 @@ async def test_all_together_go_no_faster_than_one_may(lanes: list[Lane]) -> None
     await asyncio.gather(*(go(lane) for lane in lanes))
     assert len(times) == 30
     assert times[-1] - times[0] >= (30 - RATE.burst - 1) / RATE.per_second - 0.1  # 0.1: a turn is told of a bit later
+
+
+async def test_a_turn_that_would_come_too_late_is_left_to_others(lanes: list[Lane]) -> None:
+    slow = [Lane(Rate(per_second=1.0, burst=1), lane._store) for lane in lanes]
+    assert await slow[0].turn() is None
+    for lane in slow * 3:
+        with pytest.raises(TimeoutError):
+            await lane.turn(within_s=0.2)
+    began = time.monotonic()
+    assert await slow[1].turn(within_s=2.0) is None
+    assert time.monotonic() - began < 1.1
 
 
 async def test_what_the_site_asks_of_one_is_kept_by_all(lanes: list[Lane]) -> None:
