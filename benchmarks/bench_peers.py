@@ -38,7 +38,7 @@ OF_OURS = {
     OURS: {},
     FAST: faults.FASTER,
     HEVC: {"ALLOW_HEVC": "true"},
-    EVEN: {"REQUESTS_PER_SECOND": "1.75", "SITE_REQUESTS_PER_SECOND": "1.25"},
+    EVEN: {"REQUESTS_PER_SECOND": "2", "SITE_REQUESTS_PER_SECOND": "1"},
 }
 LIBRARIES = {
     "gallery-dl": "gallery-dl, library",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -169,20 +168,19 @@ class Shared:
 
 
 class _Queue:
-    """Who waits, one at a time: the kind that had no turn for longest, of it a lower rank, then who came first."""
+    """Who waits, one at a time: those of a lower rank first, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, list[tuple[int, int, asyncio.Future[None]]]] = defaultdict(list)
-        self._had: dict[str, int] = {}  # when each kind had its last turn
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = count()
         self._taken = False
 
     @asynccontextmanager
-    async def place(self, rank: int, kind: str) -> AsyncGenerator[None, None]:
+    async def place(self, rank: int) -> AsyncGenerator[None, None]:
         """Within, it is this one's turn."""
         if self._taken:
             place = asyncio.get_running_loop().create_future()
-            heappush(self._waiting[kind], (rank, next(self._numbers), place))
+            heappush(self._waiting, (rank, next(self._numbers), place))
             try:
                 await place
             except asyncio.CancelledError:
@@ -190,20 +188,17 @@ class _Queue:
                     self._next()
                 raise
         self._taken = True
-        self._had[kind] = next(self._numbers)
         try:
             yield
         finally:
             self._next()
 
     def _next(self) -> None:
-        for kind in sorted(self._waiting, key=lambda kind: self._had.get(kind, -1)):
-            waiting = self._waiting[kind]
-            while waiting:
-                place = heappop(waiting)[2]
-                if not place.done():
-                    place.set_result(None)  # it stays taken
-                    return
+        while self._waiting:
+            place = heappop(self._waiting)[2]
+            if not place.done():
+                place.set_result(None)  # it stays taken
+                return
         self._taken = False
 
 
@@ -223,16 +218,14 @@ class Lane:
         known = self._store.known
         return f"open: {known.reason or Reason.UNREACHABLE}" if known.opened else "closed"
 
-    async def turn(
-        self, *, first: bool = False, probe: bool = True, kind: str = "", within_s: float | None = None
-    ) -> Held | None:
+    async def turn(self, *, first: bool = False, probe: bool = True, within_s: float | None = None) -> Held | None:
         """Returns None when a request may go, or at once why none may. A session's `first` goes before all others.
 
-        What comes of a `probe` is told by `refused` or `answered`. Requests of several kinds alternate. Raises
-        TimeoutError where its turn would not come `within_s`, as soon as that is known, so that it is left to others.
+        What comes of a `probe` is told by `refused` or `answered`. Raises TimeoutError where its turn would not come
+        `within_s`, as soon as that is known, so that it is left to others.
         """
         until = None if within_s is None else time.monotonic() + within_s
-        async with asyncio.timeout(within_s), self._queue.place(0 if first else 1, kind):
+        async with asyncio.timeout(within_s), self._queue.place(0 if first else 1):
             got = await self._store.update(partial(self._take, probe, until))
             if isinstance(got, Held):
                 return got

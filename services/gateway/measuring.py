@@ -47,7 +47,7 @@ class _Measuring:
         self.every_s = settings.measure_s
         self.states = set(STATES)
         site = settings.site_url.rstrip("/")
-        self.lanes = {"crawl": site, "pins": f"{site}#pins"}
+        self.lanes = {"crawl": site, "pin_batches": f"{site}#batches", "pins": f"{site}#pins"}
 
     async def run(self) -> None:
         while True:

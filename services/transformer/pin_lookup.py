@@ -2,8 +2,7 @@
 
 First with other pins by one request; where that tells no file its page is asked for, which names every rendition, and
 where that request could not be made, first its resource. Where that request told of the video, and of no file, its page
-seldom knows better: it is asked for if there is a turn soon, so that hardly anybody waits for what is not there, and
-hardly ever where the last such pages told no file.
+seldom knows better: it is asked for if there is a turn soon, so that hardly anybody waits for what is not there.
 """
 
 from __future__ import annotations
@@ -17,12 +16,11 @@ from urllib.parse import quote
 import httpx2
 import structlog
 
-from libs.common.lane import Lane
 from services.transformer.address import codec_of, media_in, suffix
 from services.transformer.pin_batch import Media, PinBatch
 from services.transformer.remembered import Remembered
 from services.transformer.settings import TransformerSettings
-from services.transformer.site import NotAsked, Site, SiteRefused
+from services.transformer.site import Lanes, NotAsked, Site, SiteRefused
 from services.transformer.verify import Tally
 
 FIELD_SET = "unauth_react_main_pin"
@@ -41,10 +39,10 @@ log = structlog.get_logger(__name__)
 class PinLookup:
     """What the site says of a pin's media, remembered by pin."""
 
-    def __init__(self, client: httpx2.AsyncClient, settings: TransformerSettings, lane: Lane) -> None:
+    def __init__(self, client: httpx2.AsyncClient, settings: TransformerSettings, lanes: Lanes) -> None:
         self._origin = settings.site_url.rstrip("/")
-        self._site = Site(client, settings, lane, "pin")
-        self._batch = PinBatch(Site(client, settings, lane, "batch"), settings)
+        self._site = Site(client, settings, lanes.pins)
+        self._batch = PinBatch(Site(client, settings, lanes.batches), settings)
         self._remembered = Remembered[tuple[str, str], Media](PINS_REMEMBERED, PIN_TTL_S)  # by way and pin
         self._allow_hevc = settings.allow_hevc
         self._pages = _Worth()

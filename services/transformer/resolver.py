@@ -27,7 +27,7 @@ from services.transformer.pin_lookup import PinLookup
 from services.transformer.remembered import Remembered
 from services.transformer.resolve import ASKED, of_video
 from services.transformer.settings import TransformerSettings
-from services.transformer.site import lane
+from services.transformer.site import lanes
 from services.transformer.verify import Prober, Tally
 
 NO_KIND = "none"  # of link
@@ -55,7 +55,7 @@ class Resolver:
         self._settings = settings
         self._client = egress.client(settings)
         self._prober = Prober(self._client, settings)
-        self._lookup = PinLookup(self._client, settings, lane(settings, bus))
+        self._lookup = PinLookup(self._client, settings, lanes(settings, bus))
         self._outcomes = Remembered[str, Outcome](settings.cache_size, settings.cache_ttl_s)  # by signature
         self._measures = Remembered[str, Measure](settings.cache_size, settings.cache_ttl_s)  # by address
 

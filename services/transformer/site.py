@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
@@ -23,7 +24,7 @@ BODY_BYTES = 8 * 1024 * 1024  # a pin's page is about one
 KEPT_HEADERS = ("location", "retry-after", "content-type")
 FAULTS = 3  # requests in a row that failed; then the site is left alone for a while
 QUIET_S = 20.0  # that while, and after a 429 that does not name its own
-SHARE = 0.5  # of SITE_REQUESTS_PER_SECOND: what one of two kinds has while both wait
+BATCHES = 0.5  # of SITE_REQUESTS_PER_SECOND; the rest is for single pins
 
 log = structlog.get_logger(__name__)
 
@@ -40,24 +41,31 @@ class _Faulty(PinstreamError):
     """The site answered with 5xx."""
 
 
-def lane(settings: TransformerSettings, bus: Bus | None = None) -> Lane:
-    """Where all transformers of the site wait for a turn; without a bus, this process alone."""
-    per_second = settings.site_requests_per_second
-    store = Shared(bus, f"{settings.site_url.rstrip('/')}#pins") if bus else None
-    return Lane(Rate(per_second, max(1, round(per_second))), store)
+class Lanes(NamedTuple):
+    """Where turns are waited for: to ask for many pins, and to ask for one."""
+
+    batches: Lane
+    pins: Lane
+
+
+def lanes(settings: TransformerSettings, bus: Bus | None = None) -> Lanes:
+    """Those of all transformers of the site; without a bus, of this process alone."""
+
+    def lane(what: str, share: float) -> Lane:
+        per_second = settings.site_requests_per_second * share
+        store = Shared(bus, f"{settings.site_url.rstrip('/')}#{what}") if bus else None
+        return Lane(Rate(per_second, max(1, round(per_second))), store)
+
+    return Lanes(lane("batches", BATCHES), lane("pins", 1 - BATCHES))
 
 
 class Site:
-    """`get` when `lane` gives a turn; who would wait longer than `wait_s`, by default SITE_WAIT_S, goes without.
+    """`get` when `lane` gives a turn; who would wait longer than `wait_s`, by default SITE_WAIT_S, goes without."""
 
-    What asks for pins together and what asks for one are of another `kind`: they alternate where both wait.
-    """
-
-    def __init__(self, client: httpx2.AsyncClient, settings: TransformerSettings, lane: Lane, kind: str) -> None:
+    def __init__(self, client: httpx2.AsyncClient, settings: TransformerSettings, lane: Lane) -> None:
         self._client = client
         self._settings = settings
         self._lane = lane
-        self._kind = kind
         self._waiting = 0
         self._quiet_until = 0.0
         self._faults = 0
@@ -148,11 +156,11 @@ class Site:
         """Waits for a turn. Raises NotAsked where that takes longer than `wait_s`, at once if it will."""
         if (left := self._quiet_until - time.monotonic()) > 0:
             raise NotAsked(f"the site is left alone for another {left:.0f} s")
-        if self._waiting / (self._lane.rate.per_second * SHARE) >= wait_s:
+        if self._waiting / self._lane.rate.per_second >= wait_s:
             raise NotAsked(f"{self._waiting} others are waiting for a turn")
         self._waiting += 1
         try:
-            held = await self._lane.turn(probe=False, kind=self._kind, within_s=wait_s)
+            held = await self._lane.turn(probe=False, within_s=wait_s)
         except TimeoutError:
             raise NotAsked(f"no turn came within {wait_s:g} s") from None
         finally:

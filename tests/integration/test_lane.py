@@ -42,20 +42,6 @@ async def test_all_together_go_no_faster_than_one_may(lanes: list[Lane]) -> None
     assert times[-1] - times[0] >= (30 - RATE.burst - 1) / RATE.per_second - 0.1  # 0.1: a turn is told of a bit later
 
 
-async def test_kinds_of_requests_take_turns_however_many_of_one_kind_wait() -> None:
-    lane, order = Lane(Rate(per_second=100.0, burst=1)), list[str]()
-
-    async def go(kind: str, times: int) -> None:
-        for _ in range(times):
-            assert await lane.turn(kind=kind) is None
-            order.append(kind)
-
-    many = [asyncio.create_task(go("one", 1)) for _ in range(9)]
-    await asyncio.gather(go("all", 4), *many)
-    assert (order.count("one"), order.count("all")) == (9, 4)
-    assert "oaoaoaoa" in "".join(kind[0] for kind in order)
-
-
 async def test_a_turn_that_would_come_too_late_is_left_to_others(lanes: list[Lane]) -> None:
     slow = [Lane(Rate(per_second=1.0, burst=1), lane._store) for lane in lanes]
     assert await slow[0].turn() is None
