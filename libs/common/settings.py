@@ -133,6 +133,7 @@ def without_password(urls: str) -> str:
 
 
 S = TypeVar("S", bound=Settings)
+YES, NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 
 
 def from_environment(type_: type[S], environ: Mapping[str, str]) -> S:
@@ -146,8 +147,12 @@ def from_environment(type_: type[S], environ: Mapping[str, str]) -> S:
         hint = msgspec.inspect.type_info(field.type)
         while isinstance(hint, msgspec.inspect.Metadata):
             hint = hint.type
-        is_list = isinstance(hint, msgspec.inspect.VarTupleType)
-        values[name] = tuple(part.strip() for part in text.split(",") if part.strip()) if is_list else text
+        if isinstance(hint, msgspec.inspect.VarTupleType):
+            values[name] = tuple(part.strip() for part in text.split(",") if part.strip())
+        elif isinstance(hint, msgspec.inspect.BoolType):
+            values[name] = _yes_or_no(name, text)
+        else:
+            values[name] = text
     try:
         return msgspec.convert(values, type_, strict=False)
     except msgspec.ValidationError as error:
@@ -155,6 +160,13 @@ def from_environment(type_: type[S], environ: Mapping[str, str]) -> S:
         for name in fields:
             text = text.replace(f"$.{name}", name.upper())
         raise BadSetting(text) from error
+
+
+def _yes_or_no(name: str, text: str) -> bool:
+    word = text.strip().lower()
+    if word not in YES + NO:
+        raise BadSetting(f"{name.upper()}: {text!r} is neither yes nor no")
+    return word in YES
 
 
 def describe(type_: type[Settings], program: str, summary: str) -> str:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Annotated
 
 import pytest
+from msgspec import Meta
 
 from libs.common.errors import BadSetting
 from libs.common.settings import (
@@ -41,6 +43,20 @@ def test_defaults_work_and_lists_are_split() -> None:
 def test_a_bad_value_is_refused_by_the_name_of_its_variable(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=name):
         from_environment(UpstreamSettings, {name: value})
+
+
+class _Switch(Settings, frozen=True, kw_only=True):
+    switch: Annotated[bool, Meta(description="something that is on or off")] = False
+
+
+@pytest.mark.parametrize(("word", "on"), [("yes", True), ("True", True), ("1", True), ("no", False), ("off", False)])
+def test_a_switch_is_turned_by_the_usual_words(word: str, on: bool) -> None:
+    assert from_environment(_Switch, {"SWITCH": word}).switch is on
+
+
+def test_another_word_for_a_switch_is_refused_by_its_name() -> None:
+    with pytest.raises(BadSetting, match="SWITCH: 'maybe' is neither yes nor no"):
+        from_environment(_Switch, {"SWITCH": "maybe"})
 
 
 def test_every_setting_is_described() -> None:
