@@ -2,7 +2,8 @@
 
 First with other pins by one request; where that tells no file its page is asked for, which names every rendition, and
 where that request could not be made, first its resource. Where that request told of the video, and of no file, its page
-seldom knows better: it is asked for if there is a turn soon, so that hardly anybody waits for what is not there.
+seldom knows better: it is asked for if there is a turn soon, so that hardly anybody waits for what is not there, and
+hardly ever where the last such pages told no file.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class PinLookup:
         self._batch = PinBatch(Site(client, settings, lanes.batches), settings)
         self._remembered = Remembered[tuple[str, str], Media](PINS_REMEMBERED, PIN_TTL_S)  # by way and pin
         self._allow_hevc = settings.allow_hevc
-        self._pages = _Worth()
+        self._pages = _Pages()
 
     async def media(self, pin: str, signature: str, known: set[str], tally: Tally) -> tuple[list[str], bool]:
         """Addresses of the video `signature`, new to `known`, in what the site says of `pin`.
@@ -71,12 +72,12 @@ class PinLookup:
         async def page() -> bool:
             if not listed:
                 return await told("page")
-            if not self._pages.next():
+            if not self._pages.worth_a_turn():
                 return True
             count = partial(_files, found, any_codec=self._allow_hevc)
             before, heard = count(), await told("page", SOON_S)
             if heard:
-                self._pages.note(count() > before)
+                self._pages.told(file=count() > before)
             return heard
 
         heard = await told("batch")
@@ -135,21 +136,23 @@ class PinLookup:
         return media_in(response.text)
 
 
-class _Worth:
-    """Whether one more page is worth its turn, by what the last ones told."""
+class _Pages:
+    """What pages told of late of videos that the site had told of already."""
 
     def __init__(self) -> None:
-        self._missed = 0
-        self._passed = 0
+        self._without = 0  # a file, in a row
+        self._left_out = 0
 
-    def next(self) -> bool:
-        if self._missed < MISSES:
+    def worth_a_turn(self) -> bool:
+        """Whether one more is; each that asks is counted."""
+        if self._without < MISSES:
             return True
-        self._passed = (self._passed + 1) % ONE_IN
-        return self._passed == 0
+        self._left_out = (self._left_out + 1) % ONE_IN
+        return self._left_out == 0
 
-    def note(self, told_file: bool) -> None:
-        self._missed = 0 if told_file else self._missed + 1
+    def told(self, *, file: bool) -> None:
+        """One was read."""
+        self._without = 0 if file else self._without + 1
 
 
 def _files(urls: list[str], *, any_codec: bool = False) -> int:
