@@ -9,7 +9,7 @@ import msgspec
 from benchmarks.scaling.curve import curve, evidence, line
 
 FEW, CALIBRATED_AT = 5, 50  # sessions: what a context and a session cost besides the items is taken from these two
-CONTEXTS, WARM = 5, 1  # FEED_CONTEXTS, WARM_CONTEXTS
+CONTEXTS, CROWD = 5, 10  # FEED_CONTEXTS, and searches of one moment that share a context before another is made
 APART = 4  # transformers: the most that were measured side by side
 LISTED_ITEMS = 100  # of a search of the curve `crawler-browser`
 
@@ -60,11 +60,12 @@ def costs() -> Costs:
     browser = evidence(curve("crawler-browser"), 1)["cpu ms crawler"]
     short = evidence(curve("sessions"), CALIBRATED_AT)
     items = short["items"] / CALIBRATED_AT
-    # searches cost `contexts * c + n * (a + b * items)`: two numbers of them and two lengths were measured
+    # searches cost `contexts * c + n * (a + b * items)`: two numbers of them and two lengths were measured. A few have
+    # one context, the warm one, which is made anew meanwhile.
     early = evidence(curve("sessions"), FEW)
     spent, spent_early = short["cpu ms crawler"] * short["items"], early["cpu ms crawler"] * early["items"]
-    search = (spent - spent_early) / (CALIBRATED_AT - FEW)
-    context = max(0.0, spent_early - FEW * search) / (CONTEXTS - WARM)
+    search = (spent - CONTEXTS * spent_early) / (CALIBRATED_AT - CONTEXTS * FEW)
+    context = max(0.0, spent_early - FEW * search)
     item = max(0.1, (browser * LISTED_ITEMS - search) / (LISTED_ITEMS - items))
     one, two = (evidence(curve("whole"), replicas) for replicas in (1, 2))
     fresh, sent = evidence(curve("transformer"), 1), evidence(curve("gateway"), 1)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import simpy
 
-from benchmarks.scaling.costs import CONTEXTS, WARM, Costs
+from benchmarks.scaling.costs import CONTEXTS, CROWD, Costs
 
 WINDOW = 200  # items of a session without an outcome
 SLOTS = 50  # searches that one crawler reads at once
@@ -137,16 +137,16 @@ class Machine:
             yield self.world.all_of(items)
 
     def _context(self, number: int) -> Step:
-        """The first search of a crawler finds one that is warm, the next ones make some, and the rest share them."""
+        """The first searches of a crawler share the one that is warm, and so many share each that is made then."""
         turn, replica = divmod(number, self.load.replicas)
-        made = self.contexts[replica]
-        if len(made) < CONTEXTS:
+        made, place = self.contexts[replica], turn // CROWD
+        if place < CONTEXTS and turn % CROWD == 0:
             made.append(self.world.event())
-            if turn >= WARM:
+            if place:
                 yield from self.crawlers[replica].work(self.costs.crawl_context)
-            made[-1 if turn < WARM else turn].succeed()
+            made[place].succeed()
         else:
-            yield made[turn % CONTEXTS]
+            yield made[place if place < CONTEXTS else turn % CONTEXTS]
 
     def _item(self, window: simpy.Resource, place: Any, search: int) -> Step:
         costs, load, emitted_at = self.costs, self.load, self.world.now
