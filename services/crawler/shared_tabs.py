@@ -9,7 +9,7 @@ from typing import Any
 from libs.common.tasks import result_of
 from services.crawler.tab import Tab
 
-ROOMY = 5  # searches on one tab, up to which none other is opened, though one were warm: it costs 0.15 s of a core
+ROOMY = 5  # searches on one tab, up to which no warm one is taken: to make another costs half a second of a core
 CROWDED = 10  # from which another is opened though none is warm
 
 
