@@ -227,10 +227,10 @@ class Lane:
         until = None if within_s is None else time.monotonic() + within_s
         async with asyncio.timeout(within_s), self._queue.place(0 if first else 1):
             got = await self._store.update(partial(self._take, probe, until))
+            if got is None:
+                raise TimeoutError
             if isinstance(got, Held):
                 return got
-            if until is not None and time.monotonic() + got.wait_s > until:
-                raise TimeoutError
             if got.wait_s > 0:
                 await asyncio.sleep(got.wait_s)
             return None
@@ -251,10 +251,12 @@ class Lane:
         if await self._store.update(lambda known, _: _closed(known, pace.answered(known))):
             log.info("the site answers; the circuit is closed")
 
-    def _take(self, probe: bool, until: float | None, known: Pace, now: float) -> tuple[Pace, Turn | Held]:
+    def _take(self, probe: bool, until: float | None, known: Pace, now: float) -> tuple[Pace, Turn | Held | None]:
+        """None, and nothing taken, where the turn would come after `until`."""
         changed, got = pace.take(known, now, self.rate, probe=probe)
-        late = until is not None and isinstance(got, Turn) and time.monotonic() + got.wait_s > until
-        return (known if late else changed), got
+        if until is not None and isinstance(got, Turn) and time.monotonic() + got.wait_s > until:
+            return known, None
+        return changed, got
 
 
 def _opened(before: Pace, after: Pace) -> tuple[Pace, Pace | None]:
